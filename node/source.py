@@ -1,0 +1,57 @@
+"""The contracts between whoever fetches a blob and wherever it comes from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from node.digest import Digest
+from node.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob that somebody asked for: in which repository, by which digest, and its size in bytes where it is known."""
+
+    repository: Repository
+    digest: Digest
+    size: int | None = None
+
+
+class Sink(Protocol):
+    """Where a source puts the bytes of one blob."""
+
+    @property
+    def size(self) -> int | None:
+        """The blob's size in bytes, once known."""
+
+    @property
+    def prefix(self) -> int:
+        """How many bytes, counted from the start, are here without a gap: a source goes on from there."""
+
+    def expect(self, size: int) -> None:
+        """Say how long the blob is, before its first byte.
+
+        Raises:
+            MismatchError: when another size was promised before.
+        """
+
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Put `data` at `offset`; bytes may come in any order, and again. Waits while the disk or the hashes lag behind.
+
+        Raises:
+            MismatchError: when it reaches past the size.
+            FullError: when the disk has no room.
+        """
+
+
+class BlobSource(Protocol):
+    """Somewhere a blob can be fetched from: the peers, an upstream registry."""
+
+    async def fill(self, wanted: Wanted, sink: Sink) -> None:
+        """Write the blob's bytes from `sink.prefix` on until it is whole, first byte as early as possible.
+
+        Raises:
+            NotFoundError: when the blob is not there.
+            DeniedError: when we may not have it.
+            UnreachableError: when no bytes come in time, or the body breaks; what was written stays.
+            MismatchError: when the source contradicts itself or what is known of the blob.
+        """
