@@ -35,7 +35,7 @@ class Sink(Protocol):
         """
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Put `data` at `offset`; bytes may come in any order, and again. Waits while the disk or the hashes lag behind.
+        """Put `data` at `offset`; bytes may come in any order, and again. Waits while disk or hashes lag behind.
 
         Raises:
             MismatchError: when it reaches past the size.
