@@ -1,0 +1,72 @@
+"""Which registries there are upstream, and how each may be used."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from yarl import URL
+
+from node.errors import InvalidError
+from node.reference import DOCKER_HUB, Repository
+
+
+class Access(StrEnum):
+    """What happens to content that an anonymous client could not read upstream."""
+
+    REFUSE = "refuse"
+    CREDENTIALS = "credentials"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One registry namespace, where it is reached, and who may see what came from it.
+
+    `public` says whether an anonymous read there proves content public. `endpoint` is plain http only where an operator
+    wrote it so; it may have a path, which is put before `/v2/`.
+    """
+
+    namespace: str
+    endpoint: URL
+    public: bool = False
+    access: Access = Access.REFUSE
+
+    @classmethod
+    def parse(cls, namespace: str, endpoint: str, *, public: bool = False, access: Access = Access.REFUSE) -> Self:
+        """Check what an operator wrote: a namespace such as `corp.test` and an `http://` or `https://` URL.
+
+        Raises:
+            InvalidError: naming the part that is malformed and what is allowed.
+        """
+        Repository.parse(namespace, "name")
+        return cls(namespace.lower(), _parse_endpoint(endpoint), public, access)
+
+
+def _parse_endpoint(text: str) -> URL:
+    try:
+        url = URL(text.strip())
+        port = url.port
+    except ValueError:
+        raise InvalidError(f"upstream endpoint {text[:120]!r}: not a URL; https://HOST[:PORT] is expected") from None
+    if url.scheme not in ("http", "https") or not url.host or not port:
+        raise InvalidError(f"upstream endpoint {text[:120]!r}: https://HOST[:PORT] or http://HOST[:PORT] is expected")
+    if url.user is not None or url.password is not None:
+        raise InvalidError(f"upstream endpoint for {url.host}: credentials do not belong in the URL but in config.json")
+    if url.raw_query_string or url.raw_fragment:
+        raise InvalidError(f"upstream endpoint {text[:120]!r}: a query or fragment has no place there")
+    return URL.build(scheme=url.scheme, host=url.host, port=url.explicit_port, path=url.path.rstrip("/") or "/")
+
+
+def _public(namespace: str, host: str = "") -> UpstreamConfig:
+    return UpstreamConfig(namespace, URL.build(scheme="https", host=host or namespace, path="/"), public=True)
+
+
+BUILT_IN: Final[tuple[UpstreamConfig, ...]] = (
+    _public(DOCKER_HUB, "registry-1.docker.io"),
+    _public("ghcr.io"),
+    _public("quay.io"),
+    _public("registry.k8s.io"),
+    _public("gcr.io"),
+    _public("mcr.microsoft.com"),
+    _public("public.ecr.aws"),
+    _public("registry.gitlab.com"),
+)
