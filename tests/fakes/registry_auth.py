@@ -1,0 +1,90 @@
+"""How a fake registry asks for credentials: Basic, or Bearer tokens (distribution's token specification)."""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+ANONYMOUS = ""
+
+
+@dataclass(slots=True)
+class Basic:
+    """Basic authentication for `private` repositories (None: for all)."""
+
+    users: Mapping[str, str]
+    private: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Bearer:
+    """A token for everything, granted to anybody; `private` repositories want one granted to a user.
+
+    `realm` and `scope` replace what the challenge says: another token service's URL, a placeholder as GHCR's.
+    """
+
+    users: Mapping[str, str] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()
+    field_name: str = "token"
+    expires_in: object = 300
+    realm: str | None = None
+    scope: str | None = None
+    service: str = "registry.test"
+
+
+Auth = Basic | Bearer
+
+
+def challenge(auth: Auth | None, url: str, repository: str) -> str:
+    """The WWW-Authenticate header of a 401."""
+    if isinstance(auth, Bearer):
+        scope = auth.scope if auth.scope is not None else f"repository:{repository}:pull"
+        return f'Bearer realm="{auth.realm or url + "/token"}",service="{auth.service}",scope="{scope}"'
+    return 'Basic realm="fake"'
+
+
+def let_in(auth: Auth | None, request: web.BaseRequest, repository: str, tokens: Mapping[str, str]) -> bool:
+    """Whether this request may read the repository. `tokens`: token -> "user scope ..."."""
+    if auth is None:
+        return True
+    if isinstance(auth, Basic):
+        is_open = auth.private is not None and repository not in auth.private
+        return _user(auth.users, request) not in (None, ANONYMOUS) or (
+            is_open and "Authorization" not in request.headers
+        )
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    granted = tokens.get(token)
+    if scheme != "Bearer" or granted is None:
+        return False
+    user, *scopes = granted.split(" ")
+    if repository and f"repository:{repository}:pull" not in scopes:
+        return False
+    return user != ANONYMOUS or repository not in auth.private
+
+
+def grant(auth: Auth | None, request: web.BaseRequest, tokens: dict[str, str]) -> web.Response:
+    """Answer of the token service: a new token for the scopes asked for."""
+    if not isinstance(auth, Bearer):
+        return web.Response(status=404)
+    user = _user(auth.users, request)
+    if user is None or request.query.get("service") != auth.service:
+        return web.json_response({"details": "incorrect username or password"}, status=401)
+    token = f"token-{user}-{secrets.token_hex(8)}"
+    tokens[token] = " ".join([user, *request.query.getall("scope", [])])
+    answer: dict[str, object] = {auth.field_name: token}
+    if auth.expires_in is not None:
+        answer["expires_in"] = auth.expires_in
+    return web.json_response(answer)
+
+
+def _user(users: Mapping[str, str], request: web.BaseRequest) -> str | None:
+    """ANONYMOUS without Authorization, None when it is wrong."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if not scheme:
+        return ANONYMOUS
+    if scheme != "Basic":
+        return None
+    user, _, password = base64.b64decode(encoded).decode().partition(":")
+    return user if users.get(user) == password else None
