@@ -1,0 +1,70 @@
+"""Every setting once: its place in the file, its environment variable, its flag, and what it is for."""
+
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "LAYERMESH_"
+CONFIG_VARIABLE: Final = "LAYERMESH_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting. `flag` is None where only the file and the environment have it."""
+
+    section: str
+    name: str
+    flag: str | None
+    metavar: str
+    text: str
+    repeatable: bool = False
+    off_flag: bool = False
+    """The flag says `false` (`--no-mdns`)."""
+
+    @property
+    def variable(self) -> str:
+        """`LAYERMESH_SECTION_KEY`; the section `node` is the process itself and left out."""
+        words = (self.name,) if self.section == "node" else (self.section, self.name)
+        return PREFIX + "_".join(words).upper()
+
+    @property
+    def place(self) -> str:
+        """How the file has it."""
+        return f"[{self.section}] {self.name}"
+
+    @property
+    def parameter(self) -> str:
+        """The name of the flag's value inside the program."""
+        return f"{self.section}_{self.name}"
+
+    @property
+    def switch(self) -> bool:
+        """Whether the flag takes no value."""
+        return not self.metavar
+
+
+KEYS: Final = (
+    Key("node", "data", "--data", "DIR", "folder that holds the blobs and tables"),
+    Key("node", "name", "--name", "NAME", "what people call this node [default: the host name]"),
+    Key("facade", "listen", "--facade", "HOST:PORT", "where runtimes pull"),
+    Key("facade", "docker_mirror", "--docker-mirror", "HOST:PORT|off", "where dockerd pulls docker.io"),
+    Key("cluster", "listen", "--mesh", "HOST:PORT", "where peers and IPFS tools read"),
+    Key("admin", "listen", "--admin", "HOST:PORT", "status, health and metrics"),
+    Key("cluster", "join", "--join", "URL", "another node's mesh address", repeatable=True),
+    Key("cluster", "mdns", "--no-mdns", "", "do not look for peers on the local network", off_flag=True),
+    Key(
+        "cluster",
+        "mdns_interface",
+        "--mdns-interface",
+        "IP",
+        "look for peers on this address's network only",
+        repeatable=True,
+    ),
+    Key("cluster", "advertise", "--advertise", "URL", "how other nodes reach this one's mesh listener"),
+    Key("cluster", "secret_file", "--secret-file", "FILE", "file with the secret that the members share"),
+    Key("facade", "upstreams", "--upstream", "NAMESPACE=URL", "a registry and its endpoint", repeatable=True),
+    Key("cluster", "open_gateway", "--open-gateway", "", "let anybody read public blobs although there is a secret"),
+    Key("facade", "insecure", "--insecure", "", "allow the facade and admin listeners beyond loopback, unprotected"),
+    Key("facade", "credentials", None, "FILE", "Docker config.json with logins for upstreams"),
+    Key("node", "log", None, "text|json", "how log lines look"),
+    Key("node", "log_level", None, "debug|info|warning|error", "what is logged"),
+)

@@ -1,0 +1,130 @@
+"""Raw values become typed ones, or one line that says what is allowed."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from facade.cli.keys import Key
+from facade.cli.tables import Configuration, Listen, UpstreamTable, decode
+from node.errors import InvalidError
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A raw value, and what the operator calls the place it came from.
+
+    A textual one is from a flag or a variable, where lists are written with commas or spaces.
+    """
+
+    value: object
+    where: str
+    textual: bool = True
+
+
+def typed(key: Key, given: Given) -> Any:
+    """The value of one key, as its table has it.
+
+    Raises:
+        InvalidError: naming the place, the value and what is allowed.
+    """
+    if key.name == "upstreams":
+        return _upstreams(given)
+    kind = _hints(_hints(Configuration)[key.section])[key.name]
+    value = given.value
+    if _may_be_off(kind) and (value == "off" or value is False):
+        return None
+    if given.textual and get_origin(kind) is tuple:
+        value = _words(value)
+    return _converted(kind, value, given.where, strict=not given.textual)
+
+
+def merged(lower: Mapping[str, UpstreamTable], upper: Mapping[str, UpstreamTable]) -> dict[str, UpstreamTable]:
+    """Two layers of registries: what the upper one leaves out of a registry, the lower one says."""
+    result = dict(lower)
+    for namespace, table in upper.items():
+        said = {name: value for name, value in msgspec.structs.asdict(table).items() if value is not None}
+        result[namespace] = msgspec.structs.replace(result.get(namespace, UpstreamTable()), **said)
+    return result
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a refusal: the known name that is nearest, or all of them where none is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def shown(value: object) -> str:
+    """A value as it is quoted in a refusal: short, on one line."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _converted(kind: Any, value: object, where: str, *, strict: bool) -> Any:
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode, strict=strict)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"{where} = {shown(value)}: {_expected(kind, str(error))}") from None
+
+
+def _expected(kind: Any, complaint: str) -> str:
+    """What is allowed: the complaint of the type's own parser, or what the type is."""
+    complaint = complaint.partition(" - at ")[0]
+    if not complaint.startswith(("Expected", "Invalid")):
+        return f"{complaint}, or off" if _may_be_off(kind) else complaint
+    choices = [text for part in (kind, *get_args(kind)) for text in get_args(part) if isinstance(text, str)]
+    if choices:
+        return f"{' or '.join(choices)} is expected"
+    if bool in (kind, *get_args(kind)):
+        return "true or false is expected"
+    return "a list of texts is expected" if get_origin(kind) is tuple else "text is expected"
+
+
+def _upstreams(given: Given) -> dict[str, UpstreamTable]:
+    """The registries of one layer, each with only what that layer says of it."""
+    tables = dict(_pair(word, given.where) for word in _words(given.value)) if given.textual else given.value
+    if not isinstance(tables, dict):
+        raise InvalidError(f'{given.where} = {shown(tables)}: a table [facade.upstreams."NAMESPACE"] is expected')
+    return {namespace.lower(): _upstream(namespace, table, given) for namespace, table in tables.items()}
+
+
+def _pair(word: str, where: str) -> tuple[str, dict[str, str]]:
+    namespace, equals, endpoint = word.partition("=")
+    if not (namespace and equals and endpoint):
+        raise InvalidError(
+            f"{where} = {shown(word)}: NAMESPACE=URL is expected, such as corp.test=http://127.0.0.1:5000"
+        )
+    return namespace, {"endpoint": endpoint}
+
+
+def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
+    where = f"{given.where} {namespace}" if given.textual else f'{given.where}."{namespace}"'
+    if not isinstance(table, dict):
+        raise InvalidError(f'{where} = {shown(table)}: a table [facade.upstreams."{namespace}"] is expected')
+    hints = _hints(UpstreamTable)
+    for name in table:
+        if name not in hints:
+            raise InvalidError(f"{where} {name} is not known{nearest(name, hints)}")
+    values = {
+        name: _converted(hints[name], value, where if given.textual else f"{where} {name}", strict=True)
+        for name, value in table.items()
+    }
+    return UpstreamTable(**values)
+
+
+def _words(value: object) -> list[str]:
+    texts = (value,) if isinstance(value, str) else value
+    assert isinstance(texts, Iterable)
+    return [word for text in texts for word in re.split(r"[,\s]+", text) if word]
+
+
+def _may_be_off(kind: Any) -> bool:
+    return Listen in get_args(kind)
+
+
+def _hints(table: type) -> dict[str, Any]:
+    return get_type_hints(table)
