@@ -1,0 +1,39 @@
+"""What the upstream registry holds, made and pushed once for all tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.digest import Digest
+from tests.e2e.network import open_network
+from tests.e2e.registry import Registry
+from tests.fakes.images import Blob, FakeImage, FakeIndex, make_index
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """`docker.io/library/scene:1`, with a layer over 64 MiB, and the quicker `docker.io/library/small:1`."""
+
+    storage: Path
+    scene: FakeIndex
+    small: FakeIndex
+
+
+def fill_library(folder: Path) -> Library:
+    """Make the images, and push them into a registry whose storage every test's registry then serves."""
+    made = Library(folder / "storage", make_index("scene", (300_000, 1_200_000, 66 << 20)), make_index("small"))
+    with open_network(folder) as network:
+        registry = Registry.start(network.host("registry"), made.storage)
+        registry.push("library/scene", "1", made.scene)
+        registry.push("library/small", "1", made.small)
+        registry.stop()
+    return made
+
+
+def pulled(index: FakeIndex, image: FakeImage) -> tuple[Blob, ...]:
+    """All that a runtime fetches to have one platform of an index, the index first."""
+    return (index.manifest, image.manifest, *image.blobs)
+
+
+def digests(blobs: tuple[Blob, ...]) -> tuple[Digest, ...]:
+    """What they are named by."""
+    return tuple(blob.digest for blob in blobs)

@@ -1,0 +1,97 @@
+"""layermesh itself, as the tests start and question it."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from node.digest import Digest
+from tests.e2e.network import Host
+from tests.e2e.process import Process, wait_until
+from tests.e2e.registry import Registry
+
+LAYERMESH: Final = str(Path(sys.executable).parent / "layermesh")
+FACADE: Final = "http://127.0.0.1:5050"
+ADMIN: Final = "http://127.0.0.1:5052"
+_SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
+_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass
+class Node:
+    """One layermesh on a host, with the default addresses and nothing configured but its upstream."""
+
+    host: Host
+    data: Path
+    options: tuple[str, ...]
+    process: Process
+
+    @classmethod
+    def start(cls, host: Host, registry: Registry, *options: str) -> Self:
+        """`layermesh up`, ready to serve."""
+        data = host.folder / "layermesh"
+        chosen = ("--data", str(data), "--upstream", f"docker.io={registry.url}", *options)
+        node = cls(host, data, chosen, cls._launch(host, chosen))
+        node.wait_ready()
+        return node
+
+    def start_again(self) -> None:
+        """The same node on the same data, after it has ended."""
+        self.process = self._launch(self.host, self.options)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it serves."""
+        self.process.until(lambda: self.host.answers(f"{ADMIN}/readyz"), "the node is ready")
+
+    def ask(self, *command: str) -> Any:
+        """What a command of the command line answers, as JSON."""
+        return json.loads(self.host.run([LAYERMESH, *command, "--json"]))
+
+    def sample(self, metric: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = self.host.request(f"{ADMIN}/metrics").body.decode()
+        found = 0.0
+        for match in _SAMPLE.finditer(text):
+            if match["name"] == metric and labels.items() <= dict(_LABEL.findall(match["labels"] or "")).items():
+                found += float(match["value"])
+        return found
+
+    def fetched(self, source: str) -> int:
+        """Bytes that came to this node from such a source."""
+        return int(self.sample("layermesh_fetched_bytes_total", source=source))
+
+    def stored(self) -> dict[str, bool]:
+        """Each blob file's path -> whether its bytes hash to its name; and what lies in `incoming`, as false."""
+        found = {}
+        for path in (self.data / "blobs").rglob("*"):
+            if path.is_file():
+                found[path.name] = Digest.of(path.read_bytes()).hex == path.name
+        found.update({str(path): False for path in (self.data / "incoming").rglob("*") if path.is_file()})
+        return found
+
+    @staticmethod
+    def _launch(host: Host, options: Sequence[str]) -> Process:
+        return host.start([LAYERMESH, "up", *options], name="layermesh")
+
+
+def wait_until_met(*nodes: Node, within_s: float = 15) -> None:
+    """Wait until each of these nodes sees all the others alive."""
+    others = len(nodes) - 1
+    wait_until(
+        lambda: all(node.sample("layermesh_peers", state="alive") >= others for node in nodes),
+        f"each of {len(nodes)} nodes sees all others",
+        within_s,
+    )
+
+
+def wait_until_known(node: Node, digests: Sequence[Digest], within_s: float = 15) -> None:
+    """Wait until `node` knows a peer for each of these digests."""
+
+    def _known() -> bool:
+        return all(node.ask("where", str(digest))["peers"] for digest in digests)
+
+    wait_until(_known, f"{node.host.name} knows a peer for each of {len(digests)} digests", within_s)

@@ -1,0 +1,46 @@
+"""What the end-to-end tests need of a machine, and how to say that it is not there."""
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from typing import Final
+
+import pytest
+
+_TOOLS: Final = (
+    "containerd",
+    "ctr",
+    "docker",
+    "docker-registry",
+    "dockerd",
+    "ip",
+    "nsenter",
+    "podman",
+    "runc",
+    "setpriv",
+    "skopeo",
+    "tc",
+    "unshare",
+)
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@cache
+def missing(tools: tuple[str, ...] = _TOOLS) -> str | None:
+    """Why this machine cannot run the end-to-end tests; None when it can."""
+    absent = [tool for tool in tools if shutil.which(tool, path=_PATH) is None]
+    if absent:
+        return f"{', '.join(absent)} not installed: run `make provision` as root (Debian)"
+    if os.geteuid() != 0:
+        return "network namespaces need root: run `sudo make provision`, then `sudo make test`"
+    if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "this kernel or container gives no network namespaces: run on a machine (or as a privileged container)"
+    return None
+
+
+def skip_without(*tools: str) -> None:
+    """Skip the test, with the reason and the command that provides it, where the machine lacks something."""
+    reason = missing((*_TOOLS, *tools)) if tools else missing()
+    if reason:
+        pytest.skip(reason)

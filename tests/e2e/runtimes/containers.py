@@ -1,0 +1,125 @@
+"""Podman and skopeo (containers/image), with the mirror in registries.conf."""
+
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.e2e.network import Host
+from tests.e2e.process import Process
+from tests.e2e.runtimes.runtime import AMD64, Mirrors
+
+_REGISTRIES = """\
+[[registry]]
+prefix = "docker.io"
+location = "docker.io"
+
+[[registry.mirror]]
+location = "{mirror}/docker.io"
+insecure = true
+"""
+_STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{folder}/root"
+runroot = "{folder}/run"
+"""
+_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
+_ENGINE = """\
+[engine]
+events_logger = "none"
+lock_type = "file"
+"""
+# Their cache of known blobs is always in /var/lib/containers: a folder of this process alone.
+_OWN_CACHE = 'mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/containers && exec "$0" "$@"'
+
+
+def _configure(folder: Path, mirrors: Mirrors) -> dict[str, str]:
+    """Write the configuration both read; the environment that makes them read it is returned."""
+    folder.mkdir(parents=True)
+    (folder / "registries.conf").write_text(_REGISTRIES.format(mirror=mirrors.facade))
+    (folder / "containers.conf").write_text(_ENGINE)
+    (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
+    (folder / "policy.json").write_text(json.dumps(_POLICY))
+    return {
+        "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        "TMPDIR": str(folder),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """Podman with its storage in the test's folder."""
+
+    host: Host
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def start(cls, host: Host, mirrors: Mirrors) -> Self:
+        """There is no daemon: its configuration is written."""
+        folder = host.folder / "podman"
+        return cls(host, folder, _configure(folder, mirrors))
+
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
+        """Begin to pull."""
+        policy = ["--signature-policy", str(self.folder / "policy.json")]
+        argv = self._podman("pull", *policy, "--platform", platform, image)
+        return self.host.start(["sh", "-c", _OWN_CACHE, *argv], name="podman-pull", environment=self.environment)
+
+    def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
+        """Mount the image as Podman unpacked it, and read a file; it knows one platform of a name at a time."""
+        script = 'at=$("$@") && cat "$at/$0"'
+        argv = ["sh", "-c", script, path, *self._podman("image", "mount", image)]
+        return self.host.run(argv, environment=self.environment)
+
+    def _podman(self, *arguments: str) -> list[str]:
+        return ["podman", "--tmpdir", f"{self.folder}/tmp", "--cgroup-manager", "cgroupfs", *arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Skopeo:
+    """skopeo, copying into an OCI layout, which the test unpacks itself."""
+
+    host: Host
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def start(cls, host: Host, mirrors: Mirrors) -> Self:
+        """There is no daemon: its configuration is written."""
+        folder = host.folder / "skopeo"
+        return cls(host, folder, _configure(folder, mirrors))
+
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
+        """Begin to copy."""
+        system, _, architecture = platform.partition("/")
+        wanted = ["--override-os", system, "--override-arch", architecture]
+        layout = f"oci:{self._layout(image, platform)}"
+        own = ["--policy", str(self.folder / "policy.json"), "--registries-conf", str(self.folder / "registries.conf")]
+        argv = ["skopeo", *own, *wanted, "copy", f"docker://{image}", layout]
+        return self.host.start(["sh", "-c", _OWN_CACHE, *argv], name="skopeo-copy", environment=self.environment)
+
+    def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
+        """Find the file in the layers of the layout; the topmost counts."""
+        layout = self._layout(image, platform)
+        [entry] = json.loads((layout / "index.json").read_bytes())["manifests"]
+        manifest = json.loads(_blob(layout, entry["digest"]).read_bytes())
+        for layer in reversed(manifest["layers"]):
+            with tarfile.open(_blob(layout, layer["digest"])) as unpacked:
+                if path in unpacked.getnames():
+                    found = unpacked.extractfile(path)
+                    assert found is not None, f"{path} is not a file"
+                    return found.read()
+        raise AssertionError(f"{image} for {platform} holds no {path}")
+
+    def _layout(self, image: str, platform: str) -> Path:
+        return self.folder / "".join(letter if letter.isalnum() else "-" for letter in f"{image}-{platform}")
+
+
+def _blob(layout: Path, digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    return layout / "blobs" / algorithm / value

@@ -1,0 +1,55 @@
+"""Docker with `registry-mirrors`; it makes no bridge and no firewall rules."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.e2e.network import Host
+from tests.e2e.process import Process
+from tests.e2e.runtimes.containerd import Containerd
+from tests.e2e.runtimes.runtime import AMD64, Mirrors
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """A dockerd of this test alone, over a containerd of its own."""
+
+    host: Host
+    folder: Path
+    daemon: Process
+
+    @classmethod
+    def start(cls, host: Host, mirrors: Mirrors) -> Self:
+        """Start it, and return when it answers."""
+        containerd = Containerd.start(host, mirrors)
+        folder = host.folder / "docker"
+        folder.mkdir(parents=True)
+        config = folder / "daemon.json"
+        config.write_text("{}")
+        untouched = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]
+        own = ["--config-file", str(config), "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
+        own += ["--pidfile", f"{folder}/pid", "--containerd", str(containerd.socket)]
+        mirror = f"--registry-mirror=http://{mirrors.docker}"
+        argv = ["dockerd", "--host", f"unix://{folder}/docker.sock", mirror, *untouched, *own]
+        runtime = cls(host, folder, host.start(argv, name="dockerd"))
+        runtime.daemon.until(runtime._answers, "dockerd answers", within_s=30)
+        return runtime
+
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
+        """Begin to pull."""
+        return self.host.start(self._docker("pull", "--platform", platform, image), name="docker-pull")
+
+    def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
+        """Make a container of the image, and copy a file out of it."""
+        made = self.host.run(self._docker("create", "--pull", "never", "--platform", platform, image, "/none"))
+        container = made.decode().strip()
+        copied = self.folder / "copied"
+        self.host.run(self._docker("cp", f"{container}:/{path}", str(copied)))
+        self.host.run(self._docker("rm", container))
+        return copied.read_bytes()
+
+    def _docker(self, *arguments: str) -> list[str]:
+        return ["docker", "--host", f"unix://{self.folder}/docker.sock", *arguments]
+
+    def _answers(self) -> bool:
+        return self.host.attempt(self._docker("version")).returncode == 0

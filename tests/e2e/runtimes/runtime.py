@@ -1,0 +1,47 @@
+"""What the tests ask of every container runtime."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tests.e2e.process import Process
+from tests.fakes.images import FakeImage
+
+AMD64 = "linux/amd64"
+ARM64 = "linux/arm64"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Where `docker.io` is mirrored, as seen from the runtime's own host."""
+
+    facade: str = "127.0.0.1:5050"
+    docker: str = "127.0.0.1:5053"
+
+
+class Runtime(Protocol):
+    """A container runtime whose only way to `docker.io` is the mirror: its host has no route to the real one."""
+
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
+        """Begin to pull `docker.io/...`, by tag or digest; the process ends when the image is here."""
+
+    def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
+        """The content of a file of a pulled image, as unpacked by this runtime."""
+
+
+def pull(runtime: Runtime, image: str, platform: str = AMD64, within_s: float = 60) -> None:
+    """Pull an image, and wait until it is here.
+
+    Raises:
+        AssertionError: with what the runtime said, when it cannot.
+    """
+    runtime.pulling(image, platform).finish(within_s)
+
+
+def assert_unpacked(runtime: Runtime, image: str, content: FakeImage, platform: str = AMD64) -> None:
+    """Check every file of a pulled image.
+
+    Raises:
+        AssertionError: naming the file that is not as it was made.
+    """
+    for path, data in content.files.items():
+        assert runtime.read(image, path, platform) == data, f"{path} of {image} for {platform} has other bytes"

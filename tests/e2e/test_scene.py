@@ -1,0 +1,109 @@
+"""The scene: two machines that nobody introduced; what one has pulled, the other gets from it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.library import Library, digests, pulled
+from tests.e2e.mesh import FACADE, Node, wait_until_known, wait_until_met
+from tests.e2e.network import Network
+from tests.e2e.process import wait_until
+from tests.e2e.registry import Registry
+from tests.e2e.runtimes.containerd import Containerd
+from tests.e2e.runtimes.runtime import Mirrors, assert_unpacked, pull
+
+pytestmark = pytest.mark.e2e
+
+TAGGED = "docker.io/library/scene:1"
+
+
+@pytest.fixture
+def secret(folder: Path) -> str:
+    """A file with a cluster secret."""
+    path = folder / "secret"
+    path.write_text("correct horse battery staple 0123456789\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_with_the_upstream_gone_a_digest_comes_whole_from_the_peer(
+    network: Network, registry: Registry, library: Library
+) -> None:
+    first, second = (Node.start(network.host(name), registry) for name in "ab")
+    wait_until_met(first, second)
+    pull(Containerd.start(first.host, Mirrors()), TAGGED)
+    registry.stop()
+    wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
+
+    runtime = Containerd.start(second.host, Mirrors())
+    named = f"docker.io/library/scene@{library.scene.manifest.digest}"
+    pull(runtime, named)
+
+    assert_unpacked(runtime, named, library.scene.images[0])
+    _all_came_from_the_peer(second, registry, library)
+
+
+def test_with_the_upstream_gone_members_pull_by_tag_and_are_told_its_age(
+    network: Network, registry: Registry, library: Library, secret: str
+) -> None:
+    first, second = (Node.start(network.host(name), registry, "--secret-file", secret) for name in "ab")
+    wait_until_met(first, second)
+    pull(Containerd.start(first.host, Mirrors()), TAGGED)
+    registry.stop()
+    wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
+
+    runtime = Containerd.start(second.host, Mirrors())
+    pull(runtime, TAGGED)
+
+    assert_unpacked(runtime, TAGGED, library.scene.images[0])
+    _all_came_from_the_peer(second, registry, library)
+    answer = second.host.request(f"{FACADE}/v2/library/scene/manifests/1?ns=docker.io")
+    assert answer.status == 200
+    assert 0 <= int(answer.headers["Age"]) < 120
+    assert answer.headers["Warning"].startswith("110 ")
+
+
+def test_a_peer_that_is_no_member_is_not_asked_what_a_tag_means(
+    network: Network, registry: Registry, library: Library
+) -> None:
+    first, second = (Node.start(network.host(name), registry) for name in "ab")
+    wait_until_met(first, second)
+    pull(Containerd.start(first.host, Mirrors()), "docker.io/library/small:1")
+    registry.stop()
+    wait_until_known(second, digests(pulled(library.small, library.small.images[0])))
+
+    answer = second.host.request(f"{FACADE}/v2/library/small/manifests/1?ns=docker.io")
+
+    assert answer.status == 404, answer
+
+
+def test_a_peer_killed_in_the_middle_of_a_fetch_costs_nothing_but_time(
+    network: Network, registry: Registry, library: Library
+) -> None:
+    first, second = (Node.start(network.host(name), registry) for name in "ab")
+    wait_until_met(first, second)
+    pull(Containerd.start(first.host, Mirrors()), TAGGED)
+    wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
+    first.host.shape(megabits=80)
+    runtime = Containerd.start(second.host, Mirrors())
+    before = second.host.received()
+
+    pulling = runtime.pulling(TAGGED)
+    wait_until(lambda: second.host.received() - before > 16 << 20, "a quarter of the big layer has come")
+    assert pulling.running
+    assert second.fetched("upstream") < 1 << 20, "the big layer was to come from the peer"
+    first.process.kill()
+    pulling.finish()
+
+    assert_unpacked(runtime, TAGGED, library.scene.images[0])
+    assert second.fetched("peer") > 8 << 20
+    assert second.fetched("upstream") > 8 << 20
+
+
+def _all_came_from_the_peer(node: Node, registry: Registry, library: Library) -> None:
+    """By the node's own counters, by the registry's access log, and by the kernel's count of what came in."""
+    whole = sum(blob.size for blob in pulled(library.scene, library.scene.images[0]))
+    assert node.fetched("peer") == whole
+    assert node.sample("layermesh_fetched_bytes_total") == whole
+    assert registry.requests_from(node.host) == []
+    assert node.host.received() > whole
