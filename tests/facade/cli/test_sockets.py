@@ -1,0 +1,45 @@
+"""Addresses that cannot be had are said in one line."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from facade.cli.sockets import bound
+from facade.settings import Address
+from node.errors import StartError
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of loopback that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def test_port_0_becomes_the_port_the_system_chose() -> None:
+    with bound({"facade": Address("127.0.0.1", 0), "docker mirror": None}) as listeners:
+        assert list(listeners) == ["facade"]
+        with socket.create_connection(("127.0.0.1", listeners["facade"].address.port), timeout=5):
+            pass
+
+
+def test_a_port_in_use_names_the_flag_and_leaves_nothing_bound(taken: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    wanted = {"facade": Address("127.0.0.1", free), "docker mirror": Address("127.0.0.1", taken)}
+    with pytest.raises(StartError) as caught, bound(wanted):
+        pass
+    assert str(caught.value).startswith(f"docker mirror listener 127.0.0.1:{taken}: the port is in use")
+    assert str(caught.value).endswith("--docker-mirror HOST:PORT changes it")
+    with socket.create_server(("127.0.0.1", free)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "message"), [("192.0.2.1", "is no address of this machine"), ("no-such-host.invalid", "does not resolve")]
+)
+def test_an_address_of_another_machine_is_refused(host: str, message: str) -> None:
+    with pytest.raises(StartError, match=message), bound({"mesh": Address(host, 0)}):
+        pass
