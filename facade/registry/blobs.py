@@ -1,0 +1,193 @@
+"""Blobs of mirrored repositories, answered from this disk, from a flight, or passed through from upstream."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, closing
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+from aiohttp import web
+
+from cluster.cluster import Cluster
+from facade.flights import BlobUpstream, Flight, Flights, Reader
+from facade.metrics import Metrics
+from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
+from facade.registry.requests import Asked
+from facade.settings import Waits
+from facade.sources import SourceName
+from facade.upstream.client import Passage
+from node.catalog import Visibility
+from node.digest import Digest
+from node.errors import FullError, LayermeshError, NotFoundError, UnreachableError
+from node.http import FileRange, parse_range
+from node.reference import Repository
+from node.source import Wanted
+from node.store import Store
+
+log = structlog.get_logger(__name__)
+NEAR_BYTES = 4 * 1024 * 1024
+"""A range that starts no further ahead of a flight waits for it; one further ahead is passed through from upstream."""
+
+
+class PassingUpstream(BlobUpstream, Protocol):
+    """The registries behind us, for blobs that are passed on without being kept."""
+
+    async def blob_size(self, repository: Repository, digest: Digest) -> int: ...
+
+    def passthrough(
+        self, repository: Repository, digest: Digest, range_header: str
+    ) -> AbstractAsyncContextManager[Passage]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a blob before its bytes: its size where a descriptor or upstream told it, and if it is here."""
+
+    size: int | None
+    here: bool
+
+
+class Blobs:
+    """Answers GET and HEAD for one blob."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        upstream: PassingUpstream,
+        flights: Flights,
+        waits: Waits,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._upstream = upstream
+        self._flights = flights
+        self._waits = waits
+        self._metrics = metrics
+
+    async def answer(self, request: web.Request, asked: Asked, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Answer the request; `headers` go with every answer.
+
+        Raises:
+            LayermeshError: before any header was sent, when the blob cannot be had.
+        """
+        known = await self._known(asked)
+        if request.method == "HEAD":
+            return await self._head(request, asked, known, headers)
+        if known.here:
+            try:
+                return await self._from_disk(request, asked.digest, headers)
+            except NotFoundError:
+                log.warning("blob damaged or gone, fetching it again", digest=str(asked.digest))
+        wanted = Wanted(asked.repository, asked.digest, known.size)
+        flight = self._flights.current(asked.digest)
+        source = SourceName.FLIGHT if flight else None
+        flight = flight or self._flights.start(wanted)
+        if self._is_ahead(request, flight):
+            return await self._pass_range(request, asked, headers)
+        try:
+            return await self._from_flight(request, flight, source, headers)
+        except FullError:
+            log.warning("disk full: passing through without keeping", digest=str(asked.digest))
+        if "Range" in request.headers:
+            return await self._pass_range(request, asked, headers)
+        response = web.StreamResponse(headers={**headers, "Layermesh-Source": SourceName.UPSTREAM})
+        await send_through(request, Outlet(request, response, wanted, self._metrics), wanted, self._upstream)
+        return response
+
+    async def _known(self, asked: Asked) -> _Known:
+        """Check that the blob belongs to the repository, or that anybody may read it.
+
+        Raises:
+            NotFoundError: when it does not, as far as this node and upstream know.
+        """
+        link = await self._store.repositories.link(asked.repository, asked.digest)
+        holding = await self._store.find(asked.digest)
+        if link is not None:
+            return _Known(link.size, here=holding is not None)
+        if holding is not None and holding.visibility is Visibility.PUBLIC:
+            return _Known(holding.size, here=True)
+        try:
+            size = await self._upstream.blob_size(asked.repository, asked.digest)
+        except UnreachableError:
+            if self._cluster.holders(asked.digest):
+                return _Known(None, here=False)
+            raise
+        return _Known(size, here=holding is not None)
+
+    async def _head(
+        self, request: web.Request, asked: Asked, known: _Known, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        size = known.size
+        if size is None:
+            size = self._cluster.holders(asked.digest)[0].size
+        source = SourceName.LOCAL if known.here else SourceName.UPSTREAM
+        response = web.Response(headers={**headers, "Layermesh-Source": source, "Accept-Ranges": "bytes"})
+        response.content_length = size
+        return response
+
+    async def _from_disk(self, request: web.Request, digest: Digest, headers: Mapping[str, str]) -> web.StreamResponse:
+        async with self._store.read(digest) as blob:
+            wanted = parse_range(request.headers.get("Range"), blob.size)
+            named = {**headers, "Layermesh-Source": SourceName.LOCAL}
+            response = FileRange(blob, blob.size, wanted=wanted, headers=named)
+            await response.prepare(request)
+            self._metrics.served(SourceName.LOCAL, len(wanted) if wanted else blob.size)
+            return response
+
+    def _is_ahead(self, request: web.Request, flight: Flight) -> bool:
+        """Whether a Range asks for bytes that the flight will reach late, while upstream could give them now."""
+        if "Range" not in request.headers or flight.size is None:
+            return False
+        span = parse_range(request.headers["Range"], flight.size)
+        available = self._upstream.available(flight.wanted.repository.namespace)
+        return available and span is not None and span.start > flight.prefix + NEAR_BYTES
+
+    async def _pass_range(self, request: web.Request, asked: Asked, headers: Mapping[str, str]) -> web.StreamResponse:
+        async with self._upstream.passthrough(asked.repository, asked.digest, request.headers["Range"]) as passage:
+            return await pass_on(request, passage, headers, self._metrics)
+
+    async def _from_flight(
+        self, request: web.Request, flight: Flight, source: SourceName | None, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        size = await flight.ready(self._waits.patience_s)
+        wanted = parse_range(request.headers.get("Range"), size)
+        span = range(size) if wanted is None else wanted
+        response = web.StreamResponse(
+            status=200 if wanted is None else 206,
+            headers={**headers, "Layermesh-Source": source or flight.source or SourceName.UPSTREAM},
+        )
+        response.content_length = len(span)
+        if wanted is not None:
+            response.headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
+        with closing(flight.reader()) as reader:
+            await response.prepare(request)
+            try:
+                await self._copy(request, response, flight, reader, span)
+            except (LayermeshError, ConnectionError) as error:
+                log.info("body cut", digest=str(flight.wanted.digest), why=str(error))
+                cut(request)
+        return response
+
+    async def _copy(
+        self, request: web.Request, response: web.StreamResponse, flight: Flight, reader: Reader, span: range
+    ) -> None:
+        position = span.start
+        source = response.headers["Layermesh-Source"]
+        try:
+            while position < span.stop:
+                until = min(span.stop, await reader.beyond(position, self._waits.progress_s))
+                await send_file(request, reader, position, until - position)
+                self._metrics.served(source, until - position)
+                position = until
+        except FullError:
+            if span.stop != flight.size:
+                raise
+            log.warning("disk full in the middle: going on without keeping", digest=str(flight.wanted.digest))
+            wanted = replace(flight.wanted, size=flight.size)
+            outlet = Outlet(request, response, wanted, self._metrics)
+            await outlet.skip(reader, position)
+            await send_through(request, outlet, wanted, self._upstream)
+            return
+        await response.write_eof()

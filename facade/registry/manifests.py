@@ -1,0 +1,255 @@
+"""Manifests of mirrored repositories: from here, peers or upstream; and what a tag means when upstream is silent."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from cluster.cluster import Cluster, PeerState
+from facade.background import Background
+from facade.metrics import Metrics
+from facade.registry.obtainable import Obtainable
+from facade.registry.once import Once
+from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream, remember
+from facade.settings import Waits
+from facade.sources import Offer, SourceName, offers
+from facade.upstream.client import Fetched
+from node.catalog import Visibility
+from node.digest import Digest
+from node.errors import (
+    FullError,
+    InvalidError,
+    LayermeshError,
+    MismatchError,
+    NotFoundError,
+    UnreachableError,
+)
+from node.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from node.reference import Repository, Tag
+from node.repositories import Proof, TagSeen
+from node.source import Wanted
+from node.store import Store
+
+log = structlog.get_logger(__name__)
+SEE_AGAIN_S = 60.0
+
+
+class ManifestUpstream(ProvingUpstream, Protocol):
+    """The registries behind us, as a source of manifests."""
+
+    async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A manifest to serve, its source, and for a tag nobody confirmed: when (unix seconds) and by whom it was seen."""
+
+    manifest: Manifest
+    source: SourceName
+    seen_at: float | None = None
+    seen_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _LastSeen:
+    digest: Digest
+    at: float
+    by: str | None
+
+
+class Manifests:
+    """Answers for (repository, tag or digest); each question is asked once at a time."""
+
+    def __init__(
+        self,
+        background: Background,
+        store: Store,
+        cluster: Cluster,
+        upstream: ManifestUpstream,
+        waits: Waits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._upstream = upstream
+        self._waits = waits
+        self._metrics = metrics
+        self._clock = clock
+        self._obtainable = Obtainable(store, cluster)
+        self._once: Once[tuple[Repository, Tag | Digest], Answer] = Once(background)
+        self._proofs = Proofs(background, store.repositories, upstream, waits, clock)
+        self._seen: dict[tuple[Repository, Tag], TagSeen] = {}
+
+    async def get(self, repository: Repository, selector: Tag | Digest) -> Answer:
+        """The manifest that `selector` names, if its blobs can be had now.
+
+        Raises:
+            NotFoundError: there is no such manifest, or its blobs cannot be had.
+            DeniedError: an anonymous client could not read it.
+            UnreachableError: upstream gave no answer, and nobody else knows it.
+        """
+        self._upstream.config(repository.namespace)
+        if isinstance(selector, Tag):
+            tag = selector
+            return await self._once.share((repository, tag), lambda: self._by_tag(repository, tag))
+        digest = selector
+        return await self._once.share((repository, digest), lambda: self._by_digest(repository, digest))
+
+    async def all_here(self, manifest: Manifest) -> bool:
+        """Whether every blob it names is on this disk."""
+        return await self._obtainable.here(manifest)
+
+    async def _by_tag(self, repository: Repository, tag: Tag) -> Answer:
+        known = await self._last_seen(repository, tag)
+        try:
+            async with asyncio.timeout(self._waits.fallback_s if known else None):
+                return await self._ask(repository, tag, known)
+        except (UnreachableError, MismatchError, TimeoutError) as error:
+            if known is None:
+                raise
+            log.warning("tag not confirmed", repository=str(repository), tag=str(tag), why=str(error) or "no answer")
+        answer = await self._by_digest(repository, known.digest)
+        return replace(answer, seen_at=known.at, seen_by=known.by)
+
+    async def _last_seen(self, repository: Repository, tag: Tag) -> _LastSeen | None:
+        """The newest observation of this node or a member that is not too old."""
+        now = self._clock()
+        own = await self._store.repositories.seen(repository, tag)
+        found = [_LastSeen(own.digest, own.seen_at, None)] if own else []
+        member = self._cluster.tag(repository, tag, now)
+        if member:
+            found.append(_LastSeen(member.seen.digest, member.seen.seen_at, member.peer_name))
+        fresh = [one for one in found if now - one.at <= self._waits.stale_tag_s]
+        return max(fresh, key=lambda one: one.at, default=None)
+
+    async def _ask(self, repository: Repository, tag: Tag, known: _LastSeen | None) -> Answer:
+        """Upstream's word. One GET where nothing near could have the manifest, else a HEAD and whoever has it."""
+        if known is None and not self._has_peers():
+            fetched = await self._upstream.manifest(repository, tag)
+            await self._keep(repository, fetched)
+            await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
+            return Answer(fetched.manifest, SourceName.UPSTREAM)
+        resolved = await self._upstream.resolve(repository, tag)
+        digest = resolved.descriptor.digest
+        proof = await self._proofs.of_answer(repository, digest, resolved.anonymous)
+        answer = await self._by_digest(repository, digest, proof)
+        await self._see(repository, tag, digest, answer.manifest.media_type)
+        return answer
+
+    def _has_peers(self) -> bool:
+        return any(peer.state is PeerState.ALIVE for peer in self._cluster.peers())
+
+    async def _see(self, repository: Repository, tag: Tag, digest: Digest, media_type: str) -> None:
+        """Note what upstream says a tag means; the same again within a minute is not written down."""
+        now = self._clock()
+        last = self._seen.get((repository, tag))
+        if last and last.digest == digest and 0 <= now - last.seen_at < SEE_AGAIN_S:
+            return
+        seen = TagSeen(repository=repository, tag=tag, digest=digest, media_type=media_type, seen_at=now, size=0)
+        remember(self._seen, (repository, tag), seen)
+        try:
+            await self._store.repositories.see(seen)
+        except FullError as error:
+            log.warning("tag observation not kept", why=str(error))
+
+    async def _by_digest(self, repository: Repository, digest: Digest, proof: Proof | None = None) -> Answer:
+        manifest = await self._local(repository, digest, proof)
+        if manifest is not None:
+            await self._require_blobs(repository, manifest)
+            return Answer(manifest, SourceName.LOCAL)
+        manifest = await self._from_peers(repository, digest, proof)
+        if manifest is not None:
+            await self._require_blobs(repository, manifest)
+            return Answer(manifest, SourceName.PEER)
+        fetched = await self._upstream.manifest(repository, digest)
+        await self._keep(repository, fetched)
+        return Answer(fetched.manifest, SourceName.UPSTREAM)
+
+    async def _local(self, repository: Repository, digest: Digest, proof: Proof | None) -> Manifest | None:
+        """The manifest on this disk, if it belongs to this repository or anybody may read it."""
+        link = await self._store.repositories.link(repository, digest)
+        holding = await self._store.find(digest)
+        if holding is None:
+            return None
+        if link is None and proof is None:
+            if holding.visibility is not Visibility.PUBLIC:
+                return None
+            proof = UNPROVED
+        try:
+            data = await self._store.load(digest)
+        except NotFoundError:
+            return None
+        manifest = _parsed(data, link.media_type if link else None, digest)
+        if link is not None and proof is None:
+            await self._proofs.renew(repository, manifest, link)
+        elif link is None or self._proofs.due(repository, digest):
+            await self._proofs.record(repository, manifest, proof or UNPROVED)
+        return manifest
+
+    async def _from_peers(self, repository: Repository, digest: Digest, proof: Proof | None) -> Manifest | None:
+        for offer in offers(self._cluster.holders(digest), None):
+            try:
+                async with asyncio.timeout(self._waits.fallback_s):
+                    manifest = await self._fetch(repository, digest, offer)
+            except (LayermeshError, TimeoutError) as error:
+                log.info("peers gave no manifest", digest=str(digest), why=str(error) or "no answer in time")
+                if isinstance(error, MismatchError):
+                    self._cluster.blame(digest, offer.holders[0].cid)
+                continue
+            shared = Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
+            await self._proofs.record(repository, manifest, proof or shared)
+            if proof is None:
+                self._proofs.renew_later(repository, manifest)
+            return manifest
+        return None
+
+    async def _fetch(self, repository: Repository, digest: Digest, offer: Offer) -> Manifest:
+        size = offer.holders[0].size
+        if size > MAX_MANIFEST_BYTES:
+            raise MismatchError(f"{digest}: {size} bytes is too large for a manifest")
+        wanted = Wanted(repository, digest, size)
+        async with self._store.ingest(wanted) as ingest:
+            await self._cluster.fetch(wanted, offer.holders, ingest)
+            await ingest.verified()
+            await ingest.commit()
+        self._metrics.fetched(SourceName.PEER, size)
+        return _parsed(await self._store.load(digest), None, digest)
+
+    async def _keep(self, repository: Repository, fetched: Fetched) -> None:
+        """Store what upstream gave; a full disk only means that it is not kept."""
+        manifest = fetched.manifest
+        self._metrics.fetched(SourceName.UPSTREAM, len(manifest.data))
+        proof = await self._proofs.of_answer(repository, manifest.digest, fetched.anonymous)
+        try:
+            await self._store.put(manifest.digest, manifest.data)
+            await self._proofs.record(repository, manifest, proof)
+        except FullError as error:
+            log.warning("manifest not kept", digest=str(manifest.digest), why=str(error))
+
+    async def _require_blobs(self, repository: Repository, manifest: Manifest) -> None:
+        """Pass when every blob is here, around, or upstream vouches for the manifest.
+
+        Raises:
+            NotFoundError: when some blob cannot be had anywhere.
+        """
+        if self._proofs.confirmed(repository, manifest.digest) or await self._obtainable.here(manifest):
+            return
+        if await self._obtainable.around(manifest):
+            return
+        try:
+            async with asyncio.timeout(self._waits.answer_s):
+                await self._upstream.resolve(repository, manifest.digest)
+        except (LayermeshError, TimeoutError) as error:
+            raise NotFoundError(f"{manifest.digest}: its blobs are not all here, and upstream: {error}") from None
+        self._proofs.confirm(repository, manifest.digest)
+
+
+def _parsed(data: bytes, media_type: str | None, digest: Digest) -> Manifest:
+    try:
+        return parse_manifest(data, media_type, digest)
+    except InvalidError as error:
+        raise NotFoundError(f"{digest}: it is no manifest: {error}") from None

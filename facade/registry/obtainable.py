@@ -1,0 +1,67 @@
+"""Whether a manifest's blobs can be had now: a manifest that is answered is a promise (Podman goes nowhere else)."""
+
+from typing import Protocol
+
+from cluster.cluster import Cluster
+from node.digest import Digest
+from node.errors import InvalidError, NotFoundError
+from node.manifest import Descriptor, Manifest, Role, parse_manifest
+from node.store import Store
+
+
+class Obtainable:
+    """Looks for what a manifest names: here, or with a live peer."""
+
+    def __init__(self, store: Store, cluster: Cluster) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._all_here: dict[Digest, int] = {}
+
+    async def here(self, manifest: Manifest) -> bool:
+        """Whether every blob is on this disk; remembered until any blob is dropped."""
+        generation = self._store.generation
+        if self._all_here.get(manifest.digest) == generation:
+            return True
+        if manifest.is_index or not await self._every(manifest, self._is_here):
+            return False
+        if len(self._all_here) > 4096:
+            self._all_here.clear()
+        self._all_here[manifest.digest] = generation
+        return True
+
+    async def around(self, manifest: Manifest) -> bool:
+        """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
+        if manifest.is_index:
+            return await self._any_child(manifest)
+        return await self._every(manifest, self._is_around)
+
+    async def _every(self, manifest: Manifest, test: "_Test") -> bool:
+        for descriptor in manifest.names:
+            if descriptor.distributable and not await test(descriptor):
+                return False
+        return True
+
+    async def _is_here(self, descriptor: Descriptor) -> bool:
+        return await self._store.find(descriptor.digest) is not None
+
+    async def _is_around(self, descriptor: Descriptor) -> bool:
+        return bool(self._cluster.holders(descriptor.digest)) or await self._is_here(descriptor)
+
+    async def _any_child(self, index: Manifest) -> bool:
+        for child in index.names:
+            if child.role is Role.MANIFEST and await self._child(child):
+                return True
+        return not index.names
+
+    async def _child(self, child: Descriptor) -> bool:
+        try:
+            manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
+        except NotFoundError:
+            return bool(self._cluster.holders(child.digest))
+        except InvalidError:
+            return False
+        return not manifest.is_index and await self.around(manifest)
+
+
+class _Test(Protocol):
+    async def __call__(self, descriptor: Descriptor, /) -> bool: ...

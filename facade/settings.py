@@ -1,0 +1,48 @@
+"""What the facade may be told: addresses, and how long anyone waits for anything."""
+
+from dataclasses import dataclass, field
+
+from facade.upstream.config import BUILT_IN, UpstreamConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port to listen on; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Every limit on waiting that a client can feel, in seconds."""
+
+    patience_s: float = 20.0
+    """How long headers of a blob may wait while strangers' bytes are verified (newer containerd gives up after 30)."""
+    answer_s: float = 5.0
+    """How long headers may wait otherwise."""
+    fallback_s: float = 3.0
+    """How long upstream may take while something else could answer in its place."""
+    progress_s: float = 5.0
+    """How long a body may sit without a byte before it is cut."""
+    confirmed_s: float = 60.0
+    """How long upstream's word that it has a manifest lets us answer it with blobs that are not here."""
+    stale_tag_s: float = 7 * 86400.0
+    """How old a tag observation may be that is served while upstream cannot answer."""
+    proof_s: float = 86400.0
+    """How long an anonymous read upstream proves that a manifest is public."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacadeSettings:
+    """The facade's own configuration; every default lives here."""
+
+    facade: Address = Address("127.0.0.1", 5050)
+    docker_mirror: Address | None = Address("127.0.0.1", 5053)
+    admin: Address = Address("127.0.0.1", 5052)
+    insecure: bool = False
+    upstreams: tuple[UpstreamConfig, ...] = tuple(BUILT_IN)
+    waits: Waits = field(default_factory=Waits)

@@ -1,0 +1,100 @@
+"""The order in which sources are asked for a blob, and when to stop waiting for one: pure decisions.
+
+A digest -> CID mapping that somebody else tells us is a hint. A member's is believed: its bytes may go on to the client
+while they come. A stranger's is not: its bytes are held until the whole blob agrees with its digest, for as long as
+`patience` lasts; then upstream is asked, and only where upstream cannot answer are a stranger's bytes streamed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cluster.cluster import Holder
+
+MAX_STRANGER_OFFERS = 2
+
+
+class SourceName(StrEnum):
+    """Where the first byte of an answer came from; the words of the `Layermesh-Source` header and of the metrics."""
+
+    LOCAL = "local"
+    FLIGHT = "flight"
+    PEER = "peer"
+    IPFS = "ipfs"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A source worth asking: peers that name the same CID and size, or upstream (no holders)."""
+
+    name: SourceName
+    holders: tuple[Holder, ...] = ()
+    believed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified."""
+
+    offer: Offer
+    streamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A plan that did not give the blob; `impatient` when it was only too slow."""
+
+    plan: Plan
+    impatient: bool = False
+
+
+UPSTREAM = Offer(SourceName.UPSTREAM)
+
+
+def offers(holders: Iterable[Holder], size: int | None) -> tuple[Offer, ...]:
+    """Group holders by the mapping they name: members' first, then the strangers' most often named.
+
+    Holders that contradict the size known from a descriptor are left out. With members at hand, strangers add nothing.
+    """
+    groups: dict[tuple[bytes, int], list[Holder]] = {}
+    for holder in holders:
+        if size is None or holder.size == size:
+            groups.setdefault((holder.cid.raw, holder.size), []).append(holder)
+    believed = [group for group in groups.values() if any(holder.member for holder in group)]
+    strangers = [group for group in groups.values() if not any(holder.member for holder in group)]
+    ranked = sorted(strangers, key=len, reverse=True)[:MAX_STRANGER_OFFERS]
+    return (
+        *(Offer(SourceName.PEER, tuple(group)) for group in sorted(believed, key=len, reverse=True)),
+        *(Offer(SourceName.PEER, tuple(group), believed=False) for group in ranked),
+    )
+
+
+def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = False) -> Plan | None:
+    """The plan worth following now; None when every source has been asked.
+
+    `known` holds the peers' offers in order, `begun` says that a client already has bytes, which strangers cannot go on
+    with unless upstream fails too. Strangers that were merely too slow come after upstream, streamed then.
+    """
+    asked = [attempt.plan.offer for attempt in tried]
+    for offer in known:
+        if offer not in asked and (offer.believed or not begun):
+            return Plan(offer, streamed=offer.believed)
+    if UPSTREAM not in asked:
+        return Plan(UPSTREAM, streamed=True)
+    done = [attempt.plan.offer for attempt in tried if not attempt.impatient]
+    return next((Plan(offer, streamed=True) for offer in known if offer not in done), None)
+
+
+HELD_BACK_BYTES = 64 * 1024
+ALWAYS_VERIFIED_BYTES = 1024 * 1024
+
+
+def exposed(prefix: int, size: int | None, streamed: bool) -> int:
+    """How many bytes of an unverified blob a client may have.
+
+    Nothing of blobs up to 1 MiB (a 200 that is cut at byte 0 kills a containerd pull), never the last piece.
+    """
+    if size is None or size <= ALWAYS_VERIFIED_BYTES or not streamed:
+        return 0
+    return max(0, min(prefix, size - HELD_BACK_BYTES))
