@@ -1,0 +1,85 @@
+"""The order of sources, as a function of what is known and what was tried."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.cluster import Holder
+from facade.sources import (
+    ALWAYS_VERIFIED_BYTES,
+    HELD_BACK_BYTES,
+    UPSTREAM,
+    Attempt,
+    Offer,
+    Plan,
+    exposed,
+    next_plan,
+    offers,
+)
+from node.cid import Cid
+from node.visibility import Visibility
+
+HONEST = Cid.of(b"honest")
+LYING = Cid.of(b"lying")
+
+
+def _holder(name: str, cid: Cid = HONEST, size: int = 10, member: bool = False) -> Holder:
+    return Holder(name, name, f"http://{name}", cid, size, member, Visibility.PUBLIC)
+
+
+def _all_plans(known: tuple[Offer, ...], *, impatient: bool = False, begun: bool = False) -> list[Plan]:
+    tried: list[Attempt] = []
+    while plan := next_plan(known, tried, begun):
+        tried.append(Attempt(plan, impatient=impatient and not plan.streamed))
+        assert len(tried) < 50
+    return [attempt.plan for attempt in tried]
+
+
+def test_members_are_asked_before_strangers_and_upstream_last() -> None:
+    known = offers([_holder("s", LYING), _holder("m", member=True)], size=10)
+    assert [plan.offer.believed for plan in _all_plans(known)] == [True, False, True]
+    assert _all_plans(known)[-1].offer is UPSTREAM
+
+
+def test_a_stranger_is_not_streamed_before_its_bytes_are_verified() -> None:
+    plan = next_plan(offers([_holder("s")], 10), [])
+    assert plan is not None and not plan.streamed
+
+
+def test_a_slow_stranger_is_streamed_only_after_upstream_failed() -> None:
+    plans = _all_plans(offers([_holder("s")], 10), impatient=True)
+    assert [(plan.offer is UPSTREAM, plan.streamed) for plan in plans] == [(False, False), (True, True), (False, True)]
+
+
+def test_a_stranger_that_failed_is_not_asked_again() -> None:
+    plans = _all_plans(offers([_holder("s")], 10))
+    assert [plan.offer is UPSTREAM for plan in plans] == [False, True]
+
+
+def test_strangers_do_not_go_on_with_a_body_that_has_begun_while_upstream_can() -> None:
+    plans = _all_plans(offers([_holder("s")], 10), begun=True)
+    assert plans[0].offer is UPSTREAM
+
+
+def test_a_holder_that_contradicts_the_descriptor_is_not_asked() -> None:
+    assert offers([_holder("s", size=11)], size=10) == ()
+
+
+def test_the_mapping_named_most_often_by_strangers_comes_first() -> None:
+    known = offers([_holder("a", LYING), _holder("b"), _holder("c")], size=10)
+    assert known[0].holders[0].cid == HONEST
+
+
+def test_a_stranger_that_names_a_members_mapping_is_asked_with_it() -> None:
+    (offer,) = offers([_holder("a"), _holder("m", member=True)], size=10)
+    assert offer.believed and len(offer.holders) == 2
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 40), st.booleans())
+def test_the_last_piece_and_small_blobs_are_never_exposed_unverified(prefix: int, size: int, streamed: bool) -> None:
+    may = exposed(min(prefix, size), size, streamed)
+    assert 0 <= may <= max(0, size - HELD_BACK_BYTES)
+    assert may == 0 or (streamed and size > ALWAYS_VERIFIED_BYTES)
+
+
+def test_nothing_is_exposed_of_a_blob_of_unknown_size() -> None:
+    assert exposed(1 << 30, None, streamed=True) == 0
