@@ -53,12 +53,7 @@ class Node:
 
     def sample(self, metric: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        text = self.host.request(f"{ADMIN}/metrics").body.decode()
-        found = 0.0
-        for match in _SAMPLE.finditer(text):
-            if match["name"] == metric and labels.items() <= dict(_LABEL.findall(match["labels"] or "")).items():
-                found += float(match["value"])
-        return found
+        return sample(self.host, ADMIN, metric, **labels)
 
     def fetched(self, source: str) -> int:
         """Bytes that came to this node from such a source."""
@@ -78,6 +73,16 @@ class Node:
         return host.start([LAYERMESH, "up", *options], name="layermesh")
 
 
+def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels, as the node at `admin` shows them to `host`."""
+    text = host.request(f"{admin}/metrics").body.decode()
+    found = 0.0
+    for match in _SAMPLE.finditer(text):
+        if match["name"] == metric and labels.items() <= dict(_LABEL.findall(match["labels"] or "")).items():
+            found += float(match["value"])
+    return found
+
+
 def wait_until_met(*nodes: Node, within_s: float = 15) -> None:
     """Wait until each of these nodes sees all the others alive."""
     others = len(nodes) - 1
@@ -92,6 +97,14 @@ def wait_until_known(node: Node, digests: Sequence[Digest], within_s: float = 15
     """Wait until `node` knows a peer for each of these digests."""
 
     def _known() -> bool:
-        return all(node.ask("where", str(digest))["peers"] for digest in digests)
+        return all(_peers_with(node, digest) for digest in digests)
 
     wait_until(_known, f"{node.host.name} knows a peer for each of {len(digests)} digests", within_s)
+
+
+def _peers_with(node: Node, digest: Digest) -> list[Any]:
+    answer = node.host.request(f"{ADMIN}/api/where?ref={digest}")
+    if answer.status == 404:
+        return []
+    assert answer.status == 200, answer
+    return list(json.loads(answer.body)["blobs"][0]["peers"])
