@@ -1,41 +1,41 @@
 """The registries we fall back to, as a client (OCI distribution specification 1.1, "Pull")."""
 
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from facade.upstream.aside import Aside
+from facade.upstream.asking import Asker, Question
+from facade.upstream.bodies import parse_content_range, pour, size_from_range, span_of
 from facade.upstream.config import BUILT_IN, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
+from facade.upstream.proxies import Proxies
+from facade.upstream.tokens import Tokens
+from facade.upstream.wire import Answer, Limits, RequestHook, Wire
 from node.digest import Digest
-from node.manifest import Descriptor, Manifest
+from node.errors import DeniedError, InvalidError, MismatchError, NotFoundError
+from node.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Descriptor, Manifest, Role, parse_manifest
 from node.reference import Repository, Tag
 from node.source import Sink, Wanted
 
-RequestHook = Callable[[str, str, float], None]
+__all__ = ["Fetched", "Limits", "Passage", "RequestHook", "Resolved", "Upstreams"]
+
+_ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
+_OK: Final = frozenset({200})
+_NO_HEAD: Final = frozenset({200, 403, 405})
+"""Also what storage behind a redirect answers to a HEAD when it signed a GET."""
+_LIMITS: Final = Limits()
+_FROM: Final = re.compile(r"bytes=(\d{1,19})-\d{0,19}")
+_RANGED: Final = frozenset({200, 206, 416})
 
 
 def _ignore(namespace: str, code: str, seconds: float) -> None:
     """The hook of those who do not count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long upstream may take, in seconds.
-
-    `headers_s` bounds one exchange from its start to its headers, name lookup and connection included. `stall_s` is
-    the longest a body may sit without a byte; `document_s` bounds a whole manifest; for `aside_s` an upstream that failed
-    to connect is not `available`.
-    """
-
-    connect_s: float = 2.5
-    headers_s: float = 5.0
-    stall_s: float = 4.0
-    document_s: float = 15.0
-    aside_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,11 @@ class Upstreams:
     """All configured upstream registries: an async context manager that owns the connections; also a `BlobSource`.
 
     Every method that asks upstream raises, as far as its own text says nothing else:
-        NotFoundError: upstream answered 404, or the namespace is not configured (then nothing is dialled).
+        NotFoundError: upstream answered 404 or another 4xx, or the namespace is not configured (nothing is dialled).
         DeniedError: 401 or 403 after the token flow, or a token realm that does not belong to the upstream.
         ThrottledError: 429, with its Retry-After.
         UnreachableError: 5xx, refused, reset, bad TLS, no headers or no bytes in time, a redirect not to be followed.
+        MismatchError: an encoding that was not asked for.
     """
 
     def __init__(
@@ -85,28 +86,36 @@ class Upstreams:
         configs: Iterable[UpstreamConfig] = BUILT_IN,
         *,
         credentials: Credentials = NO_CREDENTIALS,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
         on_request: RequestHook = _ignore,
         tls: Mapping[str, ssl.SSLContext] | None = None,
         trust_env: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Store only. `configs`: of two with the same namespace the later counts. `on_request(namespace, code, seconds)`
-        is called for every HTTP exchange, `code` being its status or "error". `tls`: by namespace, instead of the
-        system's authorities. `trust_env`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count. `clock`: monotonic seconds.
+        """Store only. `configs`: of two with the same namespace the later counts. `on_request(namespace, code,
+        seconds)` is called for every HTTP exchange, `code` being its status or "error". `tls`: by namespace, instead of
+        the system's authorities. `trust_env`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count. `clock`: monotonic.
         """
+        self._configs = {config.namespace: config for config in configs}
+        self._limits = limits
+        self._aside = Aside(limits.aside_s, clock)
+        proxies = Proxies.from_environment() if trust_env else Proxies({})
+        self._wire = Wire(limits, self._aside, on_request, tls or {}, proxies)
+        self._asker = Asker(self._wire, Tokens(self._wire, limits.document_s, clock), credentials)
+        self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._opened.enter_async_context(self._wire)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        await self._opened.aclose()
 
     def serves(self, namespace: str) -> bool:
         """Whether the namespace is configured."""
-        raise NotImplementedError
+        return namespace.lower() in self._configs
 
     def config(self, namespace: str) -> UpstreamConfig:
         """The namespace's configuration.
@@ -114,11 +123,14 @@ class Upstreams:
         Raises:
             NotFoundError: when it has none.
         """
-        raise NotImplementedError
+        config = self._configs.get(namespace.lower())
+        if config is None:
+            raise NotFoundError(f"registry namespace {namespace!r} is not configured here")
+        return config
 
     def available(self, namespace: str) -> bool:
         """False for `aside_s` after a failure to connect or to get headers; nothing is refused because of it."""
-        raise NotImplementedError
+        return self._aside.available(namespace.lower())
 
     async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched:
         """GET a manifest or index, verified against the digest asked for, or the one that upstream names.
@@ -126,7 +138,21 @@ class Upstreams:
         Raises:
             MismatchError: when the bytes are not what their digest, header or media type says, or no manifest we know.
         """
-        raise NotImplementedError
+        answer, anonymous = await self._ask("GET", repository, f"manifests/{selector}", _ACCEPT)
+        try:
+            data = await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s)
+        finally:
+            answer.close()
+        named = _named_digest(answer)
+        wanted = selector if isinstance(selector, Digest) else named
+        for digest in (wanted, named):
+            if digest is not None and Digest.of(data, digest.algorithm) != digest:
+                raise MismatchError(f"{repository}: upstream's manifest {selector} does not hash to {digest}")
+        try:
+            manifest = parse_manifest(data, answer.headers.get("Content-Type"), wanted)
+        except InvalidError as error:
+            raise MismatchError(f"{repository}: upstream's manifest {selector} is not usable: {error}") from None
+        return Fetched(manifest, anonymous)
 
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved:
         """HEAD a manifest: its media type, digest and size; where upstream leaves one out, it is fetched.
@@ -134,7 +160,18 @@ class Upstreams:
         Raises:
             MismatchError: when upstream names another digest than the one asked for.
         """
-        raise NotImplementedError
+        answer, anonymous = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=_NO_HEAD)
+        answer.close()
+        named, size = _named_digest(answer), answer.length
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if isinstance(selector, Digest):
+            named = _agreed(repository, selector, named)
+        if answer.status != 200 or named is None or size is None or media_type not in MANIFEST_TYPES:
+            fetched = await self.manifest(repository, selector)
+            found = fetched.manifest
+            descriptor = Descriptor(found.media_type, found.digest, len(found.data), Role.MANIFEST)
+            return Resolved(descriptor, fetched.anonymous)
+        return Resolved(Descriptor(media_type, named, size, Role.MANIFEST), anonymous)
 
     async def prove_public(self, repository: Repository, digest: Digest) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.
@@ -142,27 +179,112 @@ class Upstreams:
         False on 401, 403 and 404, and always where the namespace is not declared public; raises when upstream gives no
         answer or 429, which prove nothing.
         """
-        raise NotImplementedError
+        if not self.config(repository.namespace).public:
+            return False
+        try:
+            answer, _ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
+        except (DeniedError, NotFoundError):
+            return False
+        answer.close()
+        return _named_digest(answer) in (None, digest)
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
-        """The size of a blob in bytes, by HEAD.
+        """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
 
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        raise NotImplementedError
+        path = f"blobs/{digest}"
+        answer, _ = await self._ask("HEAD", repository, path, also=_NO_HEAD)
+        answer.close()
+        if answer.status == 200 and answer.length is not None:
+            return answer.length
+        answer, _ = await self._ask("GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED)
+        try:
+            return size_from_range(answer)
+        finally:
+            answer.close()
 
-    def passthrough(
-        self, repository: Repository, digest: Digest, range_header: str
-    ) -> AbstractAsyncContextManager[Passage]:
-        """Open a blob with this Range header; errors are raised on entry, UnreachableError also while reading."""
-        raise NotImplementedError
+    @asynccontextmanager
+    async def passthrough(self, repository: Repository, digest: Digest, range_header: str) -> AsyncIterator[Passage]:
+        """Open a blob with this Range header, of one range; UnreachableError may also come while reading.
+
+        Raises:
+            MismatchError: when the part that comes is not the one asked for, as far as its start tells.
+        """
+        answer, _ = await self._ask("GET", repository, f"blobs/{digest}", {"Range": range_header}, also=_RANGED)
+        try:
+            content_range = answer.headers.get("Content-Range") if answer.status != 200 else None
+            span = parse_content_range(content_range)
+            if answer.status == 206:
+                asked = _FROM.fullmatch(range_header)
+                span_of(answer, int(asked[1]) if asked else span.start if span else 0)
+            total = answer.length if answer.status == 200 else span.total if span else None
+            is_empty = answer.status == 416
+            length = 0 if is_empty else answer.length
+            yield Passage(answer.status, content_range, length, total, _nothing() if is_empty else _pieces(answer))
+        finally:
+            answer.close()
 
     async def fill(self, wanted: Wanted, sink: Sink) -> None:
         """See `BlobSource`. A body that breaks is gone on with once, by Range; one that stalls raises UnreachableError,
-        and may be gone on with by another call. The blob's digest is checked by whoever owns the sink.
+        and may be gone on with by another call. The blob's digest is checked by whoever owns the sink. A body without a
+        length is taken when the size is known from `wanted`, or by asking for it.
 
         Raises:
             MismatchError: when a length, range or encoding is not what was asked for.
         """
-        raise NotImplementedError
+
+        async def open_from(start: int) -> Answer:
+            headers = {"Range": f"bytes={start}-"} if start else {}
+            answer, _ = await self._ask(
+                "GET", wanted.repository, f"blobs/{wanted.digest}", headers, also=_RANGED if start else _OK
+            )
+            return answer
+
+        await pour(wanted, sink, open_from, lambda: self.blob_size(wanted.repository, wanted.digest))
+
+    async def _ask(
+        self,
+        method: str,
+        repository: Repository,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        also: frozenset[int] = _OK,
+        anonymous: bool = False,
+    ) -> tuple[Answer, bool]:
+        question = Question(method, repository, path, headers or {}, anonymous)
+        return await self._asker.ask(self.config(repository.namespace), question, also=also)
+
+
+def _named_digest(answer: Answer) -> Digest | None:
+    """The Docker-Content-Digest, when there is one.
+
+    Raises:
+        MismatchError: when it is malformed.
+    """
+    text = answer.headers.get("Docker-Content-Digest")
+    if text is None:
+        return None
+    try:
+        return Digest.parse(text.strip())
+    except InvalidError as error:
+        raise MismatchError(f"{answer.url.host}: Docker-Content-Digest: {error}") from None
+
+
+def _agreed(repository: Repository, wanted: Digest, named: Digest | None) -> Digest:
+    if named is not None and named.algorithm is wanted.algorithm and named != wanted:
+        raise MismatchError(f"{repository}: upstream answers with {named} when asked for {wanted}")
+    return wanted
+
+
+async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
+    while data := await answer.piece():
+        yield data
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    nothing: bytes
+    for nothing in ():
+        yield nothing

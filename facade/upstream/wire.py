@@ -1,0 +1,239 @@
+"""HTTP exchanges with upstream registries; the only module here that knows aiohttp, whose errors end in it."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from facade.upstream.addresses import is_local_host, same_origin
+from facade.upstream.aside import Aside
+from facade.upstream.config import UpstreamConfig
+from facade.upstream.proxies import Proxies
+from facade.upstream.redirects import MAX_REDIRECTS, REDIRECTS, next_hop
+from facade.upstream.resolving import Recording, Screening
+from node.errors import MismatchError, UnreachableError
+
+RequestHook = Callable[[str, str, float], None]
+READ_BYTES: Final = 256 * 1024
+_DRAIN_BYTES: Final = 64 * 1024
+_DRAIN_S: Final = 0.5
+_MAX_FIELD_BYTES: Final = 32 * 1024
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "layermesh"}
+
+
+class BrokenBodyError(UnreachableError):
+    """A body ended before its end: it may be gone on with by Range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long upstream may take, in seconds.
+
+    `headers_s` bounds one exchange from its start to its headers, name lookup and connection included. `stall_s` is
+    the longest a body may sit without a byte; `document_s` bounds a whole manifest; for `aside_s` an upstream that
+    failed to connect is not `available`.
+    """
+
+    connect_s: float = 2.5
+    headers_s: float = 5.0
+    stall_s: float = 4.0
+    document_s: float = 15.0
+    aside_s: float = 5.0
+
+
+class Answer:
+    """The status and headers of an answer, and its body, which is read once. Whoever got it closes it."""
+
+    def __init__(self, response: aiohttp.ClientResponse, stall_s: float) -> None:
+        self._response = response
+        self._stall_s = stall_s
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers as sent."""
+        return self._response.headers
+
+    @property
+    def url(self) -> URL:
+        """Where it came from, after redirects."""
+        return self._response.url
+
+    @property
+    def length(self) -> int | None:
+        """Its Content-Length."""
+        text = self.headers.get("Content-Length", "")
+        return int(text[:19]) if text.isascii() and text.isdigit() else None
+
+    async def piece(self) -> bytes:
+        """The next bytes as soon as there are any; none at the end.
+
+        Raises:
+            BrokenBodyError: when the connection ends before the body does.
+            UnreachableError: when nothing comes for `stall_s`.
+        """
+        content = self._response.content
+        try:
+            if data := content.read_nowait():
+                return data
+            async with asyncio.timeout(self._stall_s):
+                return await content.readany()
+        except TimeoutError:
+            raise UnreachableError(f"{self.url.host} sent nothing for {self._stall_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise BrokenBodyError(f"{self.url.host} broke off: {_words(error)}") from None
+
+    async def document(self, limit_bytes: int, within_s: float) -> bytes:
+        """The whole body, when it is at most so long.
+
+        Raises:
+            UnreachableError: when it does not come in time, or breaks.
+            MismatchError: when it is longer.
+        """
+        pieces, total = [], 0
+        try:
+            async with asyncio.timeout(within_s):
+                while data := await self.piece():
+                    pieces.append(data)
+                    total += len(data)
+                    if total > limit_bytes:
+                        raise MismatchError(f"{self.url.host} sent a document of more than {limit_bytes} bytes")
+        except TimeoutError:
+            raise UnreachableError(f"{self.url.host} sent no whole document in {within_s:g} s") from None
+        return b"".join(pieces)
+
+    async def spend(self) -> None:
+        """Read a body that nobody wants, if it is short, so that its connection can be used again; then close."""
+        try:
+            if self.length is None or self.length <= _DRAIN_BYTES:
+                await self.document(_DRAIN_BYTES, _DRAIN_S)
+        except (UnreachableError, MismatchError):
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end, else cut it."""
+        self._response.release()
+
+
+class Wire:
+    """Keeps connections, follows redirects, counts: an async context manager."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        aside: Aside,
+        on_request: RequestHook,
+        tls: Mapping[str, ssl.SSLContext],
+        proxies: Proxies,
+    ) -> None:
+        self._limits, self._aside, self._on_request, self._tls, self._proxies = limits, aside, on_request, tls, proxies
+        self._recording = Recording()
+        self._sessions: tuple[aiohttp.ClientSession, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        self._sessions = (_session(self._recording, self._limits), _session(Screening(), self._limits))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for session in self._sessions:
+            await session.close()
+
+    async def follow(
+        self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str], authorization: str | None
+    ) -> Answer:
+        """The answer at the end of the redirects; `authorization` goes to the endpoint's own origin only.
+
+        Raises:
+            UnreachableError: when there is none in time, or a redirect must not be followed.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            own = same_origin(url, config.endpoint)
+            sent = {**headers, "Authorization": authorization} if own and authorization else headers
+            answer = await self.exchange(config, method, url, sent)
+            if answer.status not in REDIRECTS:
+                return answer
+            await answer.spend()
+            local = self._endpoint_is_local(config)
+            url = next_hop(url, answer.headers.get("Location"), config.endpoint, endpoint_is_local=local)
+        raise UnreachableError(f"{config.endpoint.host} redirects more than {MAX_REDIRECTS} times")
+
+    async def exchange(self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
+        """One request and the headers of its answer.
+
+        Raises:
+            UnreachableError: when there is none in time.
+        """
+        own = same_origin(url, config.endpoint)
+        started, code = time.perf_counter(), "error"
+        try:
+            response = await self._send(config, method, url, headers)
+            code = str(response.status)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            if own:
+                self._aside.failed(config.namespace)
+            raise UnreachableError(f"{url.host} gives no answer: {_words(error)}") from None
+        finally:
+            self._on_request(config.namespace, code, time.perf_counter() - started)
+        if own:
+            self._aside.answered(config.namespace)
+        return Answer(response, self._limits.stall_s)
+
+    async def _send(
+        self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        proxy = self._proxies.choose(url)
+        stranger = not same_origin(url, config.endpoint) and not self._endpoint_is_local(config)
+        if stranger and is_local_host(url.host or ""):
+            raise OSError("a private address, while the registry is public")
+        session = self._sessions[1 if stranger and proxy is None else 0]
+        async with asyncio.timeout(self._limits.headers_s):
+            return await session.request(
+                method,
+                url,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._tls.get(config.namespace, True),
+                proxy=proxy.url if proxy else None,
+                proxy_auth=proxy.auth if proxy else None,
+            )
+
+    def _endpoint_is_local(self, config: UpstreamConfig) -> bool:
+        host = config.endpoint.host or ""
+        return is_local_host(host) or self._recording.is_local(host)
+
+
+def _session(resolver: aiohttp.abc.AbstractResolver, limits: Limits) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=512, ttl_dns_cache=30, keepalive_timeout=50, resolver=resolver),
+        connector_owner=True,
+        headers=_HEADERS,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
+        auto_decompress=False,
+        requote_redirect_url=False,
+        read_bufsize=READ_BYTES,
+        max_field_size=_MAX_FIELD_BYTES,
+        max_line_size=_MAX_FIELD_BYTES,
+    )
+
+
+def _words(error: BaseException) -> str:
+    """One line that says what happened, also where the error itself says nothing."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no headers in time"
+    return " ".join(str(error).split())[:300] or type(error).__name__
