@@ -59,6 +59,14 @@ class Node:
         """Bytes that came to this node from such a source."""
         return int(self.sample("layermesh_fetched_bytes_total", source=source))
 
+    def peers_with(self, digest: Digest) -> list[Any]:
+        """The peers that this node believes to hold a blob."""
+        answer = self.host.request(f"{ADMIN}/api/where?ref={digest}")
+        if answer.status == 404:
+            return []
+        assert answer.status == 200, answer
+        return list(json.loads(answer.body)["blobs"][0]["peers"])
+
     def stored(self) -> dict[str, bool]:
         """Each blob file's path -> whether its bytes hash to its name; and what lies in `incoming`, as false."""
         found = {}
@@ -97,14 +105,6 @@ def wait_until_known(node: Node, digests: Sequence[Digest], within_s: float = 15
     """Wait until `node` knows a peer for each of these digests."""
 
     def _known() -> bool:
-        return all(_peers_with(node, digest) for digest in digests)
+        return all(node.peers_with(digest) for digest in digests)
 
     wait_until(_known, f"{node.host.name} knows a peer for each of {len(digests)} digests", within_s)
-
-
-def _peers_with(node: Node, digest: Digest) -> list[Any]:
-    answer = node.host.request(f"{ADMIN}/api/where?ref={digest}")
-    if answer.status == 404:
-        return []
-    assert answer.status == 200, answer
-    return list(json.loads(answer.body)["blobs"][0]["peers"])

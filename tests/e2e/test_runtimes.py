@@ -61,3 +61,19 @@ def test_with_the_upstream_down_a_peer_is_enough(
     runtime = kind.start(other.host, Mirrors())
     pull(runtime, image)
     assert_unpacked(runtime, image, library.small.images[0])
+
+
+def test_runtimes_that_pull_at_once_cost_the_upstream_one_copy(
+    node: Node, registry: Registry, library: Library
+) -> None:
+    image = "docker.io/library/scene:1"
+    runtimes = [RUNTIMES[name].start(node.host, Mirrors()) for name in ("containerd", "podman", "skopeo")]
+    registry.host.shape(megabits=200)
+    for pulling in [runtime.pulling(image) for runtime in runtimes]:
+        pulling.finish()
+
+    for runtime in runtimes:
+        assert_unpacked(runtime, image, library.scene.images[0])
+    fetches = [line for line in registry.requests_from(node.host) if '"GET ' in line]
+    for layer in library.scene.images[0].layers:
+        assert len([line for line in fetches if f"/blobs/{layer.digest}" in line]) == 1, layer
