@@ -60,3 +60,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 def registry(network: Network, library: Library) -> Registry:
     """An upstream registry that holds the library."""
     return Registry.start(network.host("registry"), library.storage)
+
+
+@pytest.fixture
+def secret(folder: Path) -> str:
+    """A file with a cluster secret."""
+    path = folder / "secret"
+    path.write_text("correct horse battery staple 0123456789\n")
+    path.chmod(0o600)
+    return str(path)

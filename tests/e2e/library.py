@@ -18,9 +18,14 @@ class Library:
     small: FakeIndex
 
 
+def make_scene() -> FakeIndex:
+    """The image of the scene, the same bytes each time."""
+    return make_index("scene", (300_000, 1_200_000, 66 << 20))
+
+
 def fill_library(folder: Path) -> Library:
     """Make the images, and push them into a registry whose storage every test's registry then serves."""
-    made = Library(folder / "storage", make_index("scene", (300_000, 1_200_000, 66 << 20)), make_index("small"))
+    made = Library(folder / "storage", make_scene(), make_index("small"))
     with open_network(folder) as network:
         registry = Registry.start(network.host("registry"), made.storage)
         registry.push("library/scene", "1", made.scene)

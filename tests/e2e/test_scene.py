@@ -1,7 +1,5 @@
 """The scene: two machines that nobody introduced; what one has pulled, the other gets from it."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.e2e.library import Library, digests, pulled
@@ -15,15 +13,6 @@ from tests.e2e.runtimes.runtime import Mirrors, assert_unpacked, pull
 pytestmark = pytest.mark.e2e
 
 TAGGED = "docker.io/library/scene:1"
-
-
-@pytest.fixture
-def secret(folder: Path) -> str:
-    """A file with a cluster secret."""
-    path = folder / "secret"
-    path.write_text("correct horse battery staple 0123456789\n")
-    path.chmod(0o600)
-    return str(path)
 
 
 def test_with_the_upstream_gone_a_digest_comes_whole_from_the_peer(
