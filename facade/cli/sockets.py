@@ -26,7 +26,7 @@ class Listener:
 
 @contextmanager
 def bound(wanted: Mapping[str, Address | None]) -> Iterator[dict[str, Listener]]:
-    """Listen on every address, by the listener's name (`facade`, `docker mirror`, `mesh`, `admin`); None is left out.
+    """Listen on every address, by the listener's name (`facade`, `docker-mirror`, `mesh`, `admin`); None is left out.
 
     Raises:
         StartError: naming the address, what is wrong, and the flag that changes it.
@@ -41,7 +41,7 @@ def bound(wanted: Mapping[str, Address | None]) -> Iterator[dict[str, Listener]]
 
 
 def _listen(name: str, address: Address) -> Listener:
-    flag = f"--{name.replace(' ', '-')}"
+    flag = f"--{name}"
     try:
         family, _, _, _, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -18,7 +18,7 @@ def taken() -> Iterator[int]:
 
 
 def test_port_0_becomes_the_port_the_system_chose() -> None:
-    with bound({"facade": Address("127.0.0.1", 0), "docker mirror": None}) as listeners:
+    with bound({"facade": Address("127.0.0.1", 0), "docker-mirror": None}) as listeners:
         assert list(listeners) == ["facade"]
         with socket.create_connection(("127.0.0.1", listeners["facade"].address.port), timeout=5):
             pass
@@ -28,10 +28,10 @@ def test_a_port_in_use_names_the_flag_and_leaves_nothing_bound(taken: int) -> No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
-    wanted = {"facade": Address("127.0.0.1", free), "docker mirror": Address("127.0.0.1", taken)}
+    wanted = {"facade": Address("127.0.0.1", free), "docker-mirror": Address("127.0.0.1", taken)}
     with pytest.raises(StartError) as caught, bound(wanted):
         pass
-    assert str(caught.value).startswith(f"docker mirror listener 127.0.0.1:{taken}: the port is in use")
+    assert str(caught.value).startswith(f"docker-mirror listener 127.0.0.1:{taken}: the port is in use")
     assert str(caught.value).endswith("--docker-mirror HOST:PORT changes it")
     with socket.create_server(("127.0.0.1", free)):
         pass

@@ -1,0 +1,105 @@
+"""The admin listener: health, metrics, and what `layermesh status`, `peers` and `where` show."""
+
+import time
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from facade.admin.status import Running, peers, status
+from facade.admin.where import Where
+from facade.hosts import guard
+from facade.settings import Address
+from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
+
+log = structlog.get_logger(__name__)
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
+
+
+def admin_app(node: Running, where: Where, listen: Address) -> web.Application:
+    """The application of the admin listener; reading only."""
+    admin = _Admin(node, where)
+    app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
+    app.router.add_get("/livez", admin.livez)
+    app.router.add_get("/readyz", admin.readyz)
+    app.router.add_get("/metrics", admin.metrics)
+    app.router.add_get("/api/status", admin.status)
+    app.router.add_get("/api/peers", admin.peers)
+    app.router.add_get("/api/where", admin.where)
+    return app
+
+
+class _Admin:
+    """One method for each path."""
+
+    def __init__(self, node: Running, where: Where) -> None:
+        self._node = node
+        self._where = where
+
+    async def livez(self, _: web.Request) -> web.Response:
+        """The process is up."""
+        return _json({"live": True})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """The listeners serve and the store is open."""
+        reason = self._node.readiness.reason
+        return _json({"ready": True}) if reason is None else _error(503, reason)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus' text."""
+        body, content_type = self._node.metrics.expose(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers=_HEADERS | {"Content-Type": content_type})
+
+    async def status(self, _: web.Request) -> web.Response:
+        """The node at a glance."""
+        return _json(status(self._node))
+
+    async def peers(self, _: web.Request) -> web.Response:
+        """Every peer."""
+        return _json({"peers": peers(self._node)})
+
+    async def where(self, request: web.Request) -> web.Response:
+        """Where an image or blob is."""
+        asked = request.query.get("ref", "")
+        if not asked:
+            raise InvalidError("the parameter ref is missing: an image reference or a digest is expected")
+        return _json(await self._where.answer(asked, time.time()))
+
+    @web.middleware
+    async def counting(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count every answer."""
+        started = time.perf_counter()
+        response = await handler(request)
+        self._node.metrics.server_request("admin", request.method, response.status, time.perf_counter() - started)
+        return response
+
+
+@web.middleware
+async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error becomes `{"error": ...}`."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return _error(405, f"{request.method[:20]} is not allowed here, only {allowed}", {"Allow": allowed})
+    except web.HTTPNotFound:
+        return _error(404, "not a path of this listener; try /api/status, /api/peers, /metrics, /livez or /readyz")
+    except web.HTTPException as error:
+        return _error(error.status, error.reason)
+    except LayermeshError as error:
+        return _error(next(status for kind, status in _STATUS if isinstance(error, kind)), str(error))
+    except Exception:
+        log.exception("an admin request failed", path=request.path[:200])
+        return _error(500, "this is a bug of layermesh; its log has the details")
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), headers=_HEADERS, content_type="application/json")
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = msgspec.json.encode({"error": message})
+    return web.Response(status=status, body=body, headers=_HEADERS | (headers or {}), content_type="application/json")

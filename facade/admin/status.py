@@ -1,0 +1,182 @@
+"""What a node says of itself: the answers of `/api/status` and `/api/peers`."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from cluster.cluster import PeerStatus
+from facade.metrics import PEER_STATES, Metrics
+from facade.settings import Address
+from facade.upstream.config import UpstreamConfig
+from node.store import Stats
+
+LOW_DISK_BYTES: Final = 512 * 1024 * 1024
+
+
+class Held(Protocol):
+    """What status asks of the store."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def stats(self) -> Stats: ...
+
+
+class Neighbourhood(Protocol):
+    """What status asks of the cluster."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    def peers(self) -> tuple[PeerStatus, ...]: ...
+
+
+class UpstreamReport(msgspec.Struct, frozen=True):
+    """One upstream; `available` is False while it is put aside after a failure."""
+
+    namespace: str
+    endpoint: str
+    public: bool
+    access: str
+    available: bool
+
+
+class StatusReport(msgspec.Struct, frozen=True):
+    """A node at a glance; sizes in bytes, times in seconds."""
+
+    name: str
+    id: str
+    version: str
+    ready: bool
+    reason: str | None
+    uptime_s: float
+    data: str
+    listeners: dict[str, str]
+    blobs: int
+    store_bytes: int
+    disk_free_bytes: int | None
+    peers: dict[str, int]
+    served_bytes: dict[str, int]
+    fetched_bytes: dict[str, int]
+    upstreams: list[UpstreamReport]
+    warnings: list[str]
+
+
+class PeerReport(msgspec.Struct, frozen=True):
+    """One peer; `last_seen` in unix seconds."""
+
+    id: str
+    name: str
+    url: str
+    state: str
+    member: bool
+    last_seen: float | None
+    blobs: int
+    set_aside: str | None
+    note: str | None
+    received_bytes: int
+    sent_bytes: int
+
+
+class Readiness:
+    """Whether the node answers pulls, and if not, why."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "starting"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a running node, as far as people ask about them."""
+
+    name: str
+    version: str
+    data: Path
+    listeners: Mapping[str, Address]
+    store: Held
+    cluster: Neighbourhood
+    upstreams: Sequence[UpstreamConfig]
+    available: Callable[[str], bool]
+    metrics: Metrics
+    readiness: Readiness
+    started: float
+    """`time.monotonic()` at the start."""
+
+    def peers_by_state(self) -> dict[str, int]:
+        """How many peers are in each state, every state named."""
+        return dict.fromkeys(PEER_STATES, 0) | Counter(str(peer.state) for peer in self.cluster.peers())
+
+
+def status(node: Running) -> StatusReport:
+    """The node now."""
+    free = _disk_free(node.data)
+    stats = node.store.stats
+    return StatusReport(
+        name=node.name,
+        id=node.store.node_id,
+        version=node.version,
+        ready=node.readiness.ready,
+        reason=node.readiness.reason,
+        uptime_s=round(time.monotonic() - node.started, 3),
+        data=str(node.data),
+        listeners={name: str(address) for name, address in node.listeners.items()},
+        blobs=stats.blobs,
+        store_bytes=stats.store_bytes,
+        disk_free_bytes=free,
+        peers=node.peers_by_state(),
+        served_bytes=dict(node.metrics.served_bytes),
+        fetched_bytes=dict(node.metrics.fetched_bytes),
+        upstreams=[_upstream(config, node.available(config.namespace)) for config in node.upstreams],
+        warnings=[*_disk_warnings(free, node.data), *node.cluster.warnings],
+    )
+
+
+def peers(node: Running) -> list[PeerReport]:
+    """Every peer and candidate, by name."""
+    return [
+        PeerReport(
+            id=peer.id,
+            name=peer.name,
+            url=peer.url,
+            state=str(peer.state),
+            member=peer.member,
+            last_seen=peer.last_seen,
+            blobs=peer.blobs,
+            set_aside=peer.set_aside,
+            note=peer.note,
+            received_bytes=peer.received_bytes,
+            sent_bytes=peer.sent_bytes,
+        )
+        for peer in node.cluster.peers()
+    ]
+
+
+def _upstream(config: UpstreamConfig, available: bool) -> UpstreamReport:
+    return UpstreamReport(config.namespace, str(config.endpoint), config.public, str(config.access), available)
+
+
+def _disk_free(data: Path) -> int | None:
+    try:
+        return shutil.disk_usage(data).free
+    except OSError:
+        return None
+
+
+def _disk_warnings(free: int | None, data: Path) -> list[str]:
+    if free is None:
+        return [f"{data}: the data folder cannot be read any more"]
+    if free >= LOW_DISK_BYTES:
+        return []
+    return [f"{data}: only {free // (1024 * 1024)} MiB are free; what does not fit is passed on without being kept"]

@@ -1,0 +1,75 @@
+"""The command `layermesh`: one module for each subcommand, loaded when it is asked for."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from node.errors import InvalidError, LayermeshError
+
+NAMES: Final = ("up", "status", "peers", "where", "version")
+_FAILED: Final = 1
+_USAGE: Final = 2
+
+
+class _Lazy(click.Group):
+    """Loads a subcommand's module only when it is needed, so that `layermesh version` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in NAMES:
+            return None
+        command: click.Command = importlib.import_module(f"facade.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if not name.startswith("-") and name not in NAMES:
+            ctx.fail(f"no such command {name!r}{_nearest(name)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def layermesh() -> None:
+    """Container images from this machine, its neighbours, IPFS, and only then the registry."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status: 0, 1 (failed) or 2 (usage); errors are one line on stderr."""
+    try:
+        status: Any = layermesh.main(list(arguments), prog_name="layermesh", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return _USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), _USAGE)
+    except InvalidError as error:
+        return _fail(str(error), _USAGE)
+    except LayermeshError as error:
+        return _fail(str(error), _FAILED)
+    except click.exceptions.Abort:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; the exit must not complain
+        return _FAILED
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    click.echo(f"layermesh: {line}", err=True)
+    return status
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(NAMES)}"

@@ -1,0 +1,102 @@
+"""A whole node: its parts opened in order, and closed in the reverse one."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import structlog
+from aiohttp import web
+
+from cluster.cluster import Cluster, open_cluster
+from facade.admin.app import admin_app
+from facade.admin.status import Readiness, Running
+from facade.admin.where import Where
+from facade.cli.serving import counted, serving
+from facade.cli.sockets import Listener
+from facade.cli.version import installed
+from facade.cli.wiring import Wiring
+from facade.hosts import guard
+from facade.metrics import Metrics
+from facade.registry.app import Registry, open_registry
+from facade.registry.problems import Problem
+from facade.registry.requests import Listener as RegistryListener
+from facade.upstream.client import Upstreams
+from node.serve import OnSent, gateway_routes
+from node.store import Store, open_store
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyncio.Event) -> AsyncIterator[Running]:
+    """Serve on `listeners`, which are bound already; ready when entered. `cut` ends the grace of open answers.
+
+    Raises:
+        StartError: what the operator has to change.
+    """
+    started, metrics = time.monotonic(), Metrics()
+    config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
+    async with (
+        open_store(wiring.data) as store,
+        Upstreams(
+            wiring.facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request
+        ) as upstreams,
+        open_cluster(config, store, on_event=_log_event) as cluster,
+        open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
+    ):
+        running = Running(
+            name=wiring.name,
+            version=installed(),
+            data=wiring.data,
+            listeners={name: listener.address for name, listener in listeners.items()},
+            store=store,
+            cluster=cluster,
+            upstreams=wiring.facade.upstreams,
+            available=upstreams.available,
+            metrics=metrics,
+            readiness=Readiness(),
+            started=started,
+        )
+        metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
+        metrics.watch_peers(running.peers_by_state)
+        where = Where(store, store.repositories, cluster)
+        admin = {"admin": admin_app(running, where, listeners["admin"].address)}
+        apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
+        async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
+            running.readiness.reason = None
+            yield running
+            running.readiness.reason = "stopping"
+
+
+def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:
+    return {
+        name: registry.app(name, (guard(listeners[name].address, _denied),))
+        for name in RegistryListener
+        if name in listeners
+    }
+
+
+def _denied(why: str) -> web.StreamResponse:
+    return Problem(403, "DENIED", why).response()
+
+
+def _mesh_app(store: Store, cluster: Cluster, metrics: Metrics) -> web.Application:
+    app = web.Application(middlewares=[counted("mesh", metrics)])
+    app.on_shutdown.append(cluster.stop_polls)
+    app.add_routes(cluster.routes())
+    app.add_routes(gateway_routes(store, cluster.may_read, _sent(cluster, metrics)))
+    return app
+
+
+def _sent(cluster: Cluster, metrics: Metrics) -> OnSent:
+    def sent(size_bytes: int, request: web.Request) -> None:
+        cluster.count_sent(size_bytes, request)
+        metrics.peer_bytes("out", size_bytes)
+
+    return sent
+
+
+def _log_event(what: str, details: dict[str, object]) -> None:
+    log.info(what, **details)

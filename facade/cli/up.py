@@ -1,0 +1,91 @@
+"""`layermesh up`."""
+
+import asyncio
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import structlog
+
+from facade.cli import logs
+from facade.cli.config import load
+from facade.cli.options import config_option, key_options
+from facade.cli.pulling import commands, reachable
+from facade.cli.sockets import Listener, bound
+from facade.cli.wiring import Wiring, wire
+from facade.settings import Address
+from node.errors import LayermeshError
+
+if TYPE_CHECKING:
+    from facade.admin.status import Running
+
+log = structlog.get_logger(__name__)
+
+
+@click.command("up", short_help="Run a node.")
+@config_option
+@key_options()
+def command(config: Path | None, **flags: object) -> None:
+    """Run a node until SIGTERM or Ctrl-C: it serves pulls, and shares what it holds with the nodes around it.
+
+    What is not given here comes from the environment variable in brackets, then from FILE, then from the default.
+    """
+    configuration = load(flags, os.environ, config)
+    logs.configure(configuration.node.log, configuration.node.log_level)
+    wiring = wire(configuration, os.environ, root=os.geteuid() == 0)
+    _allow_many_files()
+    with bound(wiring.addresses()) as listeners:
+        asyncio.run(_run(wiring, listeners))
+
+
+async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
+    """Serve until the first SIGTERM or SIGINT; the second one cuts what is still being sent."""
+    from facade.cli.node import open_node  # half a second of loading; mistakes in the settings are said before
+
+    stop, cut = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: cut.set() if stop.is_set() else stop.set())
+    try:
+        async with open_node(wiring, listeners, cut) as node:
+            click.echo(announcement(node))
+            await stop.wait()
+            log.info("stopping; what is being sent may finish, and a second signal cuts it")
+    except BaseExceptionGroup as group:
+        raise _told(group) from group
+    log.info("stopped")
+
+
+def announcement(node: "Running") -> str:
+    """What is printed once the node serves: its addresses, and how to pull through it."""
+    listeners = node.listeners
+    lines = [
+        f"layermesh {node.version} is ready: {node.name}, data in {node.data}",
+        *(f"  {name:<14} {_shown(name, address)}" for name, address in listeners.items()),
+        "",
+    ]
+    return "\n".join(lines) + "\n" + commands(listeners["facade"], listeners.get("docker-mirror"))
+
+
+def _shown(name: str, address: Address) -> str:
+    return f"{address}" if name == "mesh" else f"http://{reachable(address)}"
+
+
+def _told(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that an operator can do something about, if it is the only kind in the group."""
+    told, rest = group.split(LayermeshError)
+    if told is None or rest is not None:
+        return group
+    first: BaseException = told
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
+
+
+def _allow_many_files() -> None:
+    """Raise the limit on open files as far as the system lets us: each client and each blob needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

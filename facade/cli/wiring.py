@@ -1,0 +1,136 @@
+"""What an operator wrote becomes what each part is told: the checks that span several settings."""
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from yarl import URL
+
+from cluster.config import ClusterConfig
+from facade.cli.tables import Configuration, UpstreamTable, default_data, default_name
+from facade.hosts import is_loopback
+from facade.settings import Address, FacadeSettings
+from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.credentials import NO_CREDENTIALS, Credentials, load_credentials
+from node.errors import InvalidError, StartError
+
+SHORTEST_SECRET: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Everything that a node is told when it starts; `cluster` gets its port once the mesh listener is bound."""
+
+    name: str
+    data: Path
+    mesh: Address
+    facade: FacadeSettings
+    cluster: ClusterConfig
+    credentials: Credentials
+
+    def addresses(self) -> dict[str, Address | None]:
+        """The listeners by name; None for one that is off."""
+        return {
+            "facade": self.facade.facade,
+            "docker-mirror": self.facade.docker_mirror,
+            "mesh": self.mesh,
+            "admin": self.facade.admin,
+        }
+
+
+def wire(configuration: Configuration, environment: Mapping[str, str], *, root: bool) -> Wiring:
+    """Map the configuration to the parts; reads the secret and the credentials.
+
+    Raises:
+        StartError, InvalidError: one line that says what to change.
+    """
+    cluster, facade = configuration.cluster, configuration.facade
+    settings = FacadeSettings(
+        facade=facade.listen.address,
+        docker_mirror=facade.docker_mirror.address if facade.docker_mirror else None,
+        admin=configuration.admin.listen.address,
+        insecure=facade.insecure,
+        upstreams=upstreams(facade.upstreams),
+    )
+    check_exposure(settings)
+    name = configuration.node.name or default_name()
+    return Wiring(
+        name=name,
+        data=(configuration.node.data or default_data(environment, root)).absolute(),
+        mesh=cluster.listen.address,
+        facade=settings,
+        cluster=ClusterConfig(
+            name=name,
+            mesh_port=cluster.listen.address.port,
+            mesh_host=cluster.listen.address.host,
+            joins=tuple(URL(url) for url in cluster.join),
+            mdns=cluster.mdns,
+            mdns_interfaces=cluster.mdns_interface,
+            advertise=cluster.advertise,
+            secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
+            open_gateway=cluster.open_gateway,
+        ),
+        credentials=load_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+    )
+
+
+def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]:
+    """The built-in registries as far as nothing else was said, and those that were added.
+
+    Raises:
+        InvalidError: when a namespace is malformed, or a new one has no endpoint.
+    """
+    configs = {config.namespace: config for config in BUILT_IN}
+    for namespace, table in tables.items():
+        built_in = configs.get(namespace)
+        if table.endpoint is not None:
+            public = built_in.public if built_in else False
+            config = UpstreamConfig.parse(namespace, table.endpoint, public=public)
+        elif built_in is not None:
+            config = built_in
+        else:
+            raise InvalidError(f'[facade.upstreams."{namespace}"] endpoint is missing: it is no built-in registry')
+        configs[namespace] = replace(
+            config,
+            public=config.public if table.public is None else table.public,
+            access=config.access if table.access is None else Access(table.access),
+        )
+    return tuple(configs.values())
+
+
+def check_exposure(settings: FacadeSettings) -> None:
+    """Refuse to offer unprotected listeners to other machines, unless the operator insists.
+
+    Raises:
+        StartError: naming the listener and the flag.
+    """
+    listeners = {"--facade": settings.facade, "--docker-mirror": settings.docker_mirror, "--admin": settings.admin}
+    for flag, address in listeners.items():
+        if address is not None and not is_loopback(address.host) and not settings.insecure:
+            raise StartError(
+                f"{flag} {address} would be open to other machines without a login:"
+                " choose a loopback address, or insist with --insecure"
+            )
+
+
+def read_secret(path: Path) -> bytes:
+    """The cluster secret; white space around it does not count.
+
+    Raises:
+        StartError: when it cannot be read, everybody can read it, or it is too short.
+    """
+    try:
+        mode = path.stat().st_mode
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise StartError(f"secret file {path}: it cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise StartError(f"secret file {path}: everybody on this machine can read or write it: chmod 600 {path}")
+    if len(secret) < SHORTEST_SECRET:
+        raise StartError(
+            f"secret file {path}: {len(secret)} bytes are too short, at least {SHORTEST_SECRET} are needed:"
+            f" (umask 077; head -c 32 /dev/urandom | base64 > {path}) makes one"
+        )
+    return secret

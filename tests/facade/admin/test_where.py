@@ -1,0 +1,89 @@
+"""Where things are, from what this node knows."""
+
+import pytest
+
+from cluster.cluster import MemberTag
+from facade.admin.where import Where
+from node.digest import Digest
+from node.errors import InvalidError, NotFoundError
+from node.reference import Tag
+from tests.facade.admin.known import CID, Known, holder, index, manifest, seen
+
+CONFIG, LAYER, OTHER = b"{}", b"a layer", b"another layer"
+LATEST = Tag.parse("latest")
+
+
+@pytest.fixture
+def known() -> Known:
+    """A node that pulled `app:latest`, one layer excepted."""
+    known = Known()
+    known.keep(CONFIG)
+    known.keep(LAYER)
+    known.tags[LATEST] = seen(LATEST, known.keep(manifest(CONFIG, LAYER, OTHER)), 100.0)
+    return known
+
+
+@pytest.fixture
+def where(known: Known) -> Where:
+    """What answers from it."""
+    return Where(known, known, known)
+
+
+async def test_a_tag_lists_every_blob_that_its_manifest_names(where: Where) -> None:
+    report = await where.answer("app", now=200.0)
+    assert [blob.role for blob in report.blobs] == ["manifest", "config", "layer", "layer"]
+    assert [blob.here for blob in report.blobs] == [True, True, True, False]
+    assert (report.seen_at, report.seen_by, report.here) == (100.0, None, False)
+
+
+async def test_a_blob_that_is_elsewhere_has_the_peers_cid_and_size(known: Known, where: Where) -> None:
+    known.held_by[Digest.of(OTHER)] = (holder("left"), holder("right"))
+    report = await where.answer("app", now=200.0)
+    blob = report.blobs[-1]
+    assert [peer.name for peer in blob.peers] == ["left", "right"]
+    assert (blob.cid, blob.size, blob.visibility) == (str(CID), 9, None)
+    assert report.peers == []
+
+
+async def test_a_peer_that_holds_every_blob_holds_the_whole(known: Known, where: Where) -> None:
+    everything = [*known.blobs, Digest.of(OTHER)]
+    known.held_by = {digest: (holder("left"), holder("right")) for digest in everything}
+    known.held_by[Digest.of(OTHER)] = (holder("right"),)
+    report = await where.answer("app", now=200.0)
+    assert [peer.name for peer in report.peers] == ["right"]
+
+
+async def test_a_digest_alone_says_where_that_blob_is(where: Where) -> None:
+    report = await where.answer(str(Digest.of(LAYER)), now=200.0)
+    (blob,) = report.blobs
+    assert (blob.here, blob.size, blob.role, blob.visibility) == (True, len(LAYER), None, "public")
+    assert (blob.repositories, report.here) == (["docker.io/library/app"], True)
+
+
+async def test_the_children_of_an_index_are_listed_once_each(known: Known, where: Where) -> None:
+    child = manifest(CONFIG, LAYER)
+    known.keep(child)
+    root = known.keep(index(child, manifest(CONFIG, b"not pulled")))
+    report = await where.answer(f"app@{root}", now=200.0)
+    assert [blob.role for blob in report.blobs] == ["manifest", "manifest", "manifest", "config", "layer"]
+    assert [blob.here for blob in report.blobs] == [True, True, False, True, True]
+
+
+async def test_a_members_newer_word_about_a_tag_counts(known: Known, where: Where) -> None:
+    digest = Digest.of(OTHER)
+    known.held_by[digest] = (holder("left"),)
+    known.member_tags[LATEST] = MemberTag(seen(LATEST, digest, 150.0), "left" * 8, "left")
+    report = await where.answer("app", now=200.0)
+    assert (report.digest, report.seen_at, report.seen_by) == (str(digest), 150.0, "left")
+
+
+@pytest.mark.parametrize("asked", ["app:other", "ghcr.io/some/thing", "sha256:" + "0" * 64, "app@sha256:" + "0" * 64])
+async def test_what_nobody_knows_is_not_found(where: Where, asked: str) -> None:
+    with pytest.raises(NotFoundError):
+        await where.answer(asked, now=200.0)
+
+
+@pytest.mark.parametrize("asked", ["sha256:x", "UPPER", "app:-", "app@x", "a b", "../x"])
+async def test_what_is_no_name_is_refused(where: Where, asked: str) -> None:
+    with pytest.raises(InvalidError):
+        await where.answer(asked, now=200.0)

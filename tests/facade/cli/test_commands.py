@@ -1,0 +1,199 @@
+"""The command line as people meet it: one line for each mistake, tables and JSON for answers."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from facade.cli.commands import NAMES, run
+
+STATUS = {
+    "name": "here",
+    "id": "0" * 32,
+    "version": "1",
+    "ready": True,
+    "reason": None,
+    "uptime_s": 90.0,
+    "data": "/data",
+    "listeners": {"facade": "127.0.0.1:5050"},
+    "blobs": 2,
+    "store_bytes": 2048,
+    "disk_free_bytes": 1 << 30,
+    "peers": {"candidate": 0, "alive": 2, "suspect": 0, "gone": 0},
+    "served_bytes": {"local": 1024, "peer": 0},
+    "fetched_bytes": {},
+    "upstreams": [
+        {"namespace": "a.b", "endpoint": "https://a.b/", "public": True, "access": "refuse", "available": False}
+    ],
+    "warnings": ["eth9: no multicast"],
+}
+PEER = {
+    "id": "1" * 32,
+    "name": "left\x1b[31m",
+    "url": "http://left.test:5051",
+    "state": "alive",
+    "member": True,
+    "last_seen": 1.0,
+    "blobs": 3,
+    "set_aside": "stalled",
+    "note": None,
+    "received_bytes": 10,
+    "sent_bytes": 0,
+}
+HOLDER = {"name": "left", "id": "1" * 32, "url": "http://left.test:5051", "member": True}
+BLOB = {
+    "digest": "sha256:" + "0" * 64,
+    "role": "layer",
+    "media_type": "x",
+    "size": 2048,
+    "here": False,
+    "cid": "bafkqaaa",
+    "visibility": None,
+    "peers": [HOLDER],
+    "repositories": ["docker.io/library/app"],
+}
+WHERE = {
+    "asked": "app:1",
+    "digest": "sha256:" + "0" * 64,
+    "seen_at": 1.0,
+    "seen_by": "left",
+    "here": False,
+    "peers": [HOLDER],
+    "blobs": [BLOB],
+}
+
+
+class Node(BaseHTTPRequestHandler):
+    """An admin listener with fixed answers."""
+
+    answers: ClassVar[dict[str, tuple[int, Any]]] = {
+        "/api/status": (200, STATUS),
+        "/api/peers": (200, {"peers": [PEER]}),
+        "/api/where?ref=app%3A1": (200, WHERE),
+        "/api/where?ref=other": (404, {"error": "other: neither here nor\nthere"}),
+        "/api/where?ref=%5E": (400, {"error": "no name"}),
+    }
+
+    def do_GET(self) -> None:
+        status, answer = self.answers[self.path]
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def admin() -> Iterator[str]:
+    """The address of such a node."""
+    with HTTPServer(("127.0.0.1", 0), Node) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine that runs the test counts."""
+    monkeypatch.delenv("LAYERMESH_ADMIN_LISTEN", raising=False)
+    monkeypatch.delenv("LAYERMESH_CONFIG", raising=False)
+
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_version_names_the_program(capsys: Output) -> None:
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out.startswith("layermesh ")
+    assert run(["version", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"version", "python"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_explains_itself(name: str, capsys: Output) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"Usage: layermesh {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["versoin"], "no such command 'versoin'; did you mean version?"),
+        (["status", "--josn"], "No such option '--josn'. Did you mean '--json'?"),
+        (["where"], "Missing argument 'REF|DIGEST'."),
+        (["status", "--admin", "here"], "--admin = 'here': HOST:PORT is expected"),
+        (["up", "--facade", "x"], "--facade = 'x': HOST:PORT is expected"),
+        (["up", "--quota", "1G"], "No such option '--quota'."),
+        (["up", "--config", "/nowhere/layermesh.toml"], "/nowhere/layermesh.toml: the configuration file cannot be"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_2(arguments: list[str], message: str, capsys: Output) -> None:
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"layermesh: {message}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["status"], ["peers"], ["where", "app:1"]])
+def test_without_a_node_it_is_said_what_to_do(command: list[str], capsys: Output) -> None:
+    assert run([*command, "--admin", "127.0.0.1:1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("layermesh: no node answers at 127.0.0.1:1 (connection refused): start one with")
+    assert error.count("\n") == 1
+
+
+def test_the_environment_and_the_file_name_the_node(
+    admin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    file = tmp_path / "layermesh.toml"
+    file.write_text(f'[admin]\nlisten = "{admin}"')
+    assert run(["peers", "--config", str(file)]) == 0
+    monkeypatch.setenv("LAYERMESH_ADMIN_LISTEN", admin)
+    assert run(["peers"]) == 0
+
+
+def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> None:
+    assert run(["status", "--admin", admin]) == 0
+    out = capsys.readouterr().out
+    for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
+        assert text in out
+
+
+def test_peers_shows_them_without_their_tricks(admin: str, capsys: Output) -> None:
+    assert run(["peers", "--admin", admin]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "stalled" in out
+
+
+def test_where_shows_each_blob(admin: str, capsys: Output) -> None:
+    assert run(["where", "--admin", admin, "app:1"]) == 0
+    out = capsys.readouterr().out
+    assert "by left" in out
+    assert "all of it is with: left" in out
+    assert "layer" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"), [(["status"], STATUS), (["peers"], {"peers": [PEER]}), (["where", "app:1"], WHERE)]
+)
+def test_json_is_the_nodes_own_answer(admin: str, command: list[str], answer: object, capsys: Output) -> None:
+    assert run([*command, "--json", "--admin", admin]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "message"), [("other", 1, "other: neither here nor there"), ("^", 2, "no name")]
+)
+def test_a_refusal_of_the_node_is_one_line(admin: str, asked: str, status: int, message: str, capsys: Output) -> None:
+    assert run(["where", "--admin", admin, asked]) == status
+    assert capsys.readouterr().err == f"layermesh: {message}\n"

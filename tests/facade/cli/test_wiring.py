@@ -1,0 +1,133 @@
+"""What the parts are told, and what is refused before anything starts."""
+
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from facade.cli.config import load
+from facade.cli.wiring import Wiring, read_secret, wire
+from facade.settings import FacadeSettings
+from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from node.errors import InvalidError, LayermeshError, StartError
+
+
+def wired(**flags: object) -> Wiring:
+    """What a node is told by these flags alone."""
+    return wire(load(flags, {}), {"HOME": "/home/me"}, root=False)
+
+
+def upstream(wiring: Wiring, namespace: str) -> UpstreamConfig:
+    """One of its registries."""
+    return next(config for config in wiring.facade.upstreams if config.namespace == namespace)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A secret file as it should be."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"  sixteen bytes ok\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_without_flags_the_parts_get_their_own_defaults() -> None:
+    wiring = wired()
+    assert wiring.facade == FacadeSettings()
+    assert wiring.data == Path("/home/me/.local/state/layermesh")
+    assert (wiring.mesh.host, wiring.mesh.port, wiring.cluster.secret) == ("0.0.0.0", 5051, None)
+
+
+def test_the_cluster_is_told_all_that_was_written(secret: Path) -> None:
+    cluster = wired(
+        node_name="left",
+        cluster_listen="127.0.0.1:0",
+        cluster_join=("http://a.test:5051",),
+        cluster_mdns=True,
+        cluster_advertise="http://me.test:5051",
+        cluster_secret_file=str(secret),
+        cluster_open_gateway=True,
+    ).cluster
+    assert (cluster.name, cluster.mesh_host, cluster.mdns) == ("left", "127.0.0.1", False)
+    assert (cluster.joins, cluster.advertise) == ((URL("http://a.test:5051"),), "http://me.test:5051")
+    assert (cluster.secret, cluster.open_gateway) == (b"sixteen bytes ok", True)
+
+
+def test_a_built_in_registry_keeps_its_publicness_under_another_endpoint() -> None:
+    config = upstream(wired(facade_upstreams=("docker.io=http://127.0.0.1:5000",)), "docker.io")
+    assert (config.endpoint, config.public) == (URL("http://127.0.0.1:5000/"), True)
+
+
+def test_a_registry_of_ones_own_is_not_public_unless_told() -> None:
+    config = upstream(wired(facade_upstreams=("corp.test=https://registry.corp.test",)), "corp.test")
+    assert (config.public, config.access) == (False, Access.REFUSE)
+
+
+def test_the_file_says_more_of_a_registry(tmp_path: Path) -> None:
+    file = tmp_path / "layermesh.toml"
+    file.write_text('[facade.upstreams."ghcr.io"]\npublic = false\naccess = "credentials"')
+    wiring = wire(load({}, {}, file), {}, root=True)
+    built_in = next(config for config in BUILT_IN if config.namespace == "ghcr.io")
+    config = upstream(wiring, "ghcr.io")
+    assert (config.endpoint, config.public, config.access) == (built_in.endpoint, False, Access.CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[facade.upstreams."corp.test"]\npublic = true', 'upstreams."corp.test"] endpoint is missing'),
+        ('[facade.upstreams."-"]\nendpoint = "http://a"', "registry namespace '-'"),
+        ('[facade.upstreams."a.b"]\nendpoint = "http://u:p@h"', "credentials do not belong in the URL"),
+    ],
+)
+def test_a_registry_that_cannot_be_reached_as_written_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "layermesh.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidError) as caught:
+        wire(load({}, {}, file), {}, root=True)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("parameter", ["facade_listen", "facade_docker_mirror", "admin_listen"])
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "box.test:1"])
+def test_a_listener_beyond_loopback_needs_insecure(parameter: str, address: str) -> None:
+    with pytest.raises(StartError, match="insist with --insecure"):
+        wired(**{parameter: address})
+    wired(**{parameter: address}, facade_insecure=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.1.2.3:1"])
+def test_loopback_listeners_need_nothing(address: str) -> None:
+    wired(facade_listen=address, facade_docker_mirror=address, admin_listen=address)
+
+
+def test_a_secret_is_read_without_the_space_around_it(secret: Path) -> None:
+    assert read_secret(secret) == b"sixteen bytes ok"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (b"fifteen bytes..", 0o600, "15 bytes are too short, at least 16"),
+        (b" " * 40, 0o600, "0 bytes are too short"),
+        (b"x" * 40, 0o644, "everybody on this machine can read or write it: chmod 600"),
+        (b"x" * 40, 0o602, "everybody on this machine can read or write it"),
+    ],
+)
+def test_a_secret_that_protects_nothing_is_refused(secret: Path, content: bytes, mode: int, message: str) -> None:
+    secret.write_bytes(content)
+    secret.chmod(mode)
+    with pytest.raises(StartError, match=message):
+        read_secret(secret)
+
+
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="none: it cannot be read: no such file"):
+        read_secret(tmp_path / "none")
+
+
+def test_a_credentials_file_that_is_no_docker_configuration_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text("{")
+    with pytest.raises(LayermeshError, match=r"config\.json"):
+        wire(load({}, {"LAYERMESH_FACADE_CREDENTIALS": str(file)}), {}, root=True)
