@@ -1,10 +1,11 @@
 """Blob bodies from upstream into a sink: lengths and ranges checked, gone on with once when they break."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from facade.upstream.wire import Answer, BrokenBodyError
+from facade.upstream.wire import Answer, BrokenBodyError, StalledBodyError
 from node.errors import MismatchError, UnreachableError
 from node.source import Sink, Wanted
 
@@ -38,19 +39,31 @@ def parse_content_range(header: str | None) -> Span | None:
     return Span(start, stop, total)
 
 
-async def pour(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer) -> None:
-    """Fill the sink from its prefix on, and once more where the body broke off.
+async def pour(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, hurry_s: float) -> None:
+    """Fill the sink from its prefix on; once more from there when the body broke off, or stalled.
+
+    After a stall the other connection's first byte must come within `hurry_s`, for clients have waited long already.
 
     Raises:
         UnreachableError, MismatchError: as `BlobSource.fill`.
     """
     try:
         await _pour_once(wanted, sink, open_from, ask_size)
+        return
     except BrokenBodyError:
-        await _pour_once(wanted, sink, open_from, ask_size)
+        patience_s = None
+    except StalledBodyError:
+        patience_s = hurry_s
+    try:
+        async with asyncio.timeout(patience_s) as hurry:
+            await _pour_once(wanted, sink, open_from, ask_size, lambda: hurry.reschedule(None))
+    except TimeoutError:
+        raise UnreachableError(f"{wanted.repository}: {wanted.digest} stalled, and does not go on") from None
 
 
-async def _pour_once(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer) -> None:
+async def _pour_once(
+    wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, begun: Callable[[], None] = lambda: None
+) -> None:
     start = sink.prefix
     if start and start == sink.size:
         return
@@ -64,7 +77,9 @@ async def _pour_once(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Si
         if size is None:
             size = await ask_size()
         sink.expect(size)
-        await _copy(answer, sink, offset, skip=start - offset, size=size)
+        if first := await answer.piece():
+            begun()
+        await _copy(answer, sink, first, range(offset, size), start)
     finally:
         answer.close()
 
@@ -88,19 +103,20 @@ def span_of(answer: Answer, start: int) -> tuple[int, int | None]:
     )
 
 
-async def _copy(answer: Answer, sink: Sink, offset: int, *, skip: int, size: int) -> None:
-    """Write what comes behind the first `skip` bytes; `offset` is where the body starts."""
-    begin = offset + skip
-    while data := await answer.piece():
+async def _copy(answer: Answer, sink: Sink, data: bytes, covers: range, start: int) -> None:
+    """Write a body that covers these bytes of the blob, its first piece being `data`, from `start` on."""
+    offset = covers.start
+    while data:
         end = offset + len(data)
-        if end > size:
-            raise MismatchError(f"{answer.url.host} sends more than the blob's {size} bytes")
-        if end > begin:
-            fresh = max(begin, offset)
+        if end > covers.stop:
+            raise MismatchError(f"{answer.url.host} sends more than the blob's {covers.stop} bytes")
+        if end > start:
+            fresh = max(start, offset)
             await sink.write(fresh, data if fresh == offset else memoryview(data)[fresh - offset :])
         offset = end
-    if offset < size:
-        raise BrokenBodyError(f"{answer.url.host} ended the body at {offset} of {size} bytes")
+        data = await answer.piece()
+    if offset < covers.stop:
+        raise BrokenBodyError(f"{answer.url.host} ended the body at {offset} of {covers.stop} bytes")
 
 
 def size_from_range(answer: Answer) -> int:

@@ -3,7 +3,7 @@
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -227,9 +227,10 @@ class Upstreams:
             answer.close()
 
     async def fill(self, wanted: Wanted, sink: Sink) -> None:
-        """See `BlobSource`. A body that breaks is gone on with once, by Range; one that stalls raises UnreachableError,
-        and may be gone on with by another call. The blob's digest is checked by whoever owns the sink. A body without a
-        length is taken when the size is known from `wanted`, or by asking for it.
+        """See `BlobSource`. A body that breaks or stalls is gone on with once, by Range on another connection.
+
+        The blob's digest is checked by whoever owns the sink. A body without a length is taken when the size is known
+        from `wanted`, or by asking for it.
 
         Raises:
             MismatchError: when a length, range or encoding is not what was asked for.
@@ -242,7 +243,10 @@ class Upstreams:
             )
             return answer
 
-        await pour(wanted, sink, open_from, lambda: self.blob_size(wanted.repository, wanted.digest))
+        def ask_size() -> Awaitable[int]:
+            return self.blob_size(wanted.repository, wanted.digest)
+
+        await pour(wanted, sink, open_from, ask_size, self._limits.hurry_s)
 
     async def _ask(
         self,

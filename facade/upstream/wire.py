@@ -32,18 +32,23 @@ class BrokenBodyError(UnreachableError):
     """A body ended before its end: it may be gone on with by Range."""
 
 
+class StalledBodyError(UnreachableError):
+    """A body sat without a byte for too long: another connection may do better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long upstream may take, in seconds.
 
     `headers_s` bounds one exchange from its start to its headers, name lookup and connection included. `stall_s` is
     the longest a body may sit without a byte; `document_s` bounds a whole manifest; for `aside_s` an upstream that
-    failed to connect is not `available`.
+    failed to connect is not `available`. A stalled body has `hurry_s` to go on over another connection.
     """
 
     connect_s: float = 2.5
     headers_s: float = 5.0
     stall_s: float = 4.0
+    hurry_s: float = 1.0
     document_s: float = 15.0
     aside_s: float = 5.0
 
@@ -81,7 +86,7 @@ class Answer:
 
         Raises:
             BrokenBodyError: when the connection ends before the body does.
-            UnreachableError: when nothing comes for `stall_s`.
+            StalledBodyError: when nothing comes for `stall_s`.
         """
         content = self._response.content
         try:
@@ -90,7 +95,7 @@ class Answer:
             async with asyncio.timeout(self._stall_s):
                 return await content.readany()
         except TimeoutError:
-            raise UnreachableError(f"{self.url.host} sent nothing for {self._stall_s:g} s") from None
+            raise StalledBodyError(f"{self.url.host} sent nothing for {self._stall_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenBodyError(f"{self.url.host} broke off: {_words(error)}") from None
 

@@ -50,6 +50,7 @@ class FakeRegistry:
 
     `files`: raw path with query -> content, for what redirects lead to. `silent`: accept everything and answer nothing.
     `concurrent`: the most blob bodies that were ever on their way at once. `sent`: digest -> body bytes of blobs sent.
+    `connections`: how many that sent a request.
     """
 
     def __init__(self, *, auth: Auth | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
@@ -59,6 +60,7 @@ class FakeRegistry:
         self.requests: list[Seen] = []
         self.sent: Counter[str] = Counter()
         self.concurrent = 0
+        self.connections = 0
         self.tokens: dict[str, str] = {}
         self.port = 0
         self._tls, self._host = tls, host
@@ -68,6 +70,7 @@ class FakeRegistry:
         self._released = asyncio.Event()
         self._changed = asyncio.Condition()
         self._open: set[asyncio.Transport] = set()
+        self._peers: set[tuple[str, int]] = set()
         self._runner: web.ServerRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -183,6 +186,8 @@ class FakeRegistry:
         transport = request.transport
         assert transport is not None
         self._open.add(transport)
+        self._peers.add(transport.get_extra_info("peername")[:2])
+        self.connections = len(self._peers)
         try:
             fault = self._pick(kind, selector, request)
             is_silent = fault.silent or self.silent

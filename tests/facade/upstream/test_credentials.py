@@ -1,0 +1,92 @@
+"""Docker's config.json, as found in the field."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from facade.upstream.credentials import Login, load_credentials, parse_credentials
+from node.errors import InvalidError
+
+
+def encoded(user: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def read(auths: dict[str, object], **more: object) -> bytes:
+    return json.dumps({"auths": auths, **more}).encode()
+
+
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"])
+def test_docker_hub_is_found_under_each_of_its_keys(key: str) -> None:
+    found = parse_credentials(read({key: encoded("me", "se:cret")}))
+    assert found.find("registry-1.docker.io", "library/alpine") == Login("me", "se:cret")
+
+
+@pytest.mark.parametrize("key", ["corp.test:5000", "http://corp.test:5000", "https://CORP.test:5000/v2/"])
+def test_keys_with_scheme_and_path_are_normalised(key: str) -> None:
+    found = parse_credentials(read({key: {"username": "me", "password": "secret"}}))
+    assert found.find("corp.test:5000", "a") == Login("me", "secret")
+    assert found.find("corp.test", "a") is None
+
+
+def test_the_longest_path_wins() -> None:
+    found = parse_credentials(read({"quay.io": encoded("all", "1"), "quay.io/team": encoded("team", "2")}))
+    assert found.find("quay.io", "team/app") == Login("team", "2")
+    assert found.find("quay.io", "teamster/app") == Login("all", "1")
+
+
+def test_a_login_does_not_show_its_password() -> None:
+    assert "secret" not in repr(Login("me", "secret"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        read({}, credHelpers={"corp.test": "ecr-login"}),
+        read({"corp.test": {}}, credsStore="desktop"),
+        read({"corp.test": {"identitytoken": "secret"}}),
+    ],
+)
+def test_what_is_not_supported_is_said_once_and_nothing_is_found(content: bytes) -> None:
+    found = parse_credentials(content)
+    with capture_logs() as logs:
+        assert found.find("corp.test", "a") is None
+        assert found.find("corp.test", "b") is None
+    assert [(line["log_level"], line["registry"]) for line in logs] == [("warning", "corp.test")]
+    assert "secret" not in str(logs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b'{"auths": []}',
+        b'{"auths": {"a": {"auth": 5}}}',
+        b'{"auths": {"a": {"auth": "c2VjcmV0"}}}',
+        b'{"auths": {"a": {"auth": "***secret"}}}',
+        b'{"credsStore": 1}',
+    ],
+)
+def test_a_malformed_file_is_named_and_no_secret_shown(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidError) as caught:
+        load_credentials(path)
+    assert str(path) in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "c2VjcmV0" not in str(caught.value)
+
+
+def test_a_missing_or_empty_file_holds_no_logins(tmp_path: Path) -> None:
+    assert load_credentials(tmp_path / "none").find("a.test", "x") is None
+    (tmp_path / "empty").touch()
+    assert load_credentials(tmp_path / "empty").find("a.test", "x") is None
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="cannot be read"):
+        load_credentials(tmp_path)
