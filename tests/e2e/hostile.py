@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from aiohttp import web
+from zeroconf import IPVersion
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from cluster.auth import ANSWER_HEADER, Call, Keys, Replays, claimed_sender, sign_answer, verify_request
 from cluster.messages import CONTENT_TYPE, VERSION, BlobLine, Hello, Line, LogPage, TagLine, encode
@@ -71,6 +73,17 @@ class Neighbour:
         app.router.add_get("/mesh/v1/log", self.log)
         app.router.add_get("/ipfs/{cid}", self.read)
         return app
+
+    def announcement(self, address: str) -> AsyncServiceInfo:
+        """What it says by mDNS."""
+        return AsyncServiceInfo(
+            "_layermesh._tcp.local.",
+            f"{self._id[:12]}-{self._boot[:8]}._layermesh._tcp.local.",
+            parsed_addresses=[address],
+            port=PORT,
+            properties={"id": self._id, "boot": self._boot, "name": "mallory", "v": str(VERSION)},
+            server=f"{self._id[:12]}.local.",
+        )
 
     async def hello(self, request: web.Request) -> web.Response:
         """It is polite."""
@@ -125,10 +138,12 @@ async def _serve(address: str, lie: str, secret: bytes | None) -> None:
     other = scene.images[1].manifest
     claim = ("docker.io", "library/scene", "1", str(other.digest), other.media_type, tomorrow, other.size)
     tags = [TagLine(len(lies) + 1, *claim)] if lie == "tags" else []
-    runner = web.AppRunner(Neighbour(lies, tags, Keys.of(secret) if secret else None).app())
+    neighbour = Neighbour(lies, tags, Keys.of(secret) if secret else None)
+    runner = web.AppRunner(neighbour.app())
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", PORT).start()
-    # announce
+    zeroconf = AsyncZeroconf(interfaces=[address], ip_version=IPVersion.V4Only)
+    await (await zeroconf.async_register_service(neighbour.announcement(address)))
     print("lying", flush=True)
     await asyncio.Event().wait()
 

@@ -11,7 +11,9 @@ from tests.fakes.images import Blob, FakeImage, FakeIndex, make_index
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """`docker.io/library/scene:1`, with a layer over 64 MiB, and the quicker `docker.io/library/small:1`."""
+    """`docker.io/library/scene:1`, with a layer over 64 MiB, and the quicker `docker.io/library/small:1`, also
+    under the name that people are told to try first, `alpine`.
+    """
 
     storage: Path
     scene: FakeIndex
@@ -30,6 +32,7 @@ def fill_library(folder: Path) -> Library:
         registry = Registry.start(network.host("registry"), made.storage)
         registry.push("library/scene", "1", made.scene)
         registry.push("library/small", "1", made.small)
+        registry.push("library/alpine", "latest", made.small)
         registry.stop()
     return made
 
