@@ -1,6 +1,7 @@
 """The command line as people meet it: one line for each mistake, tables and JSON for answers."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -104,8 +105,8 @@ def admin() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine that runs the test counts."""
-    monkeypatch.delenv("LAYERMESH_ADMIN_LISTEN", raising=False)
-    monkeypatch.delenv("LAYERMESH_CONFIG", raising=False)
+    for variable in [name for name in os.environ if name.startswith("LAYERMESH_")]:
+        monkeypatch.delenv(variable)
 
 
 Output = pytest.CaptureFixture[str]
