@@ -5,23 +5,14 @@ from dataclasses import dataclass
 from typing import Self
 from urllib import request as urllib_request
 
-import aiohttp
 from yarl import URL
 
 from facade.upstream.addresses import is_loopback_host
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
-    """Where it is, and its own login."""
-
-    url: URL
-    auth: aiohttp.BasicAuth | None
-
-
-@dataclass(frozen=True, slots=True)
 class Proxies:
-    """Scheme -> proxy URL, and `no` -> the hosts without."""
+    """Scheme -> proxy URL, with the proxy's own login in it, and `no` -> the hosts without."""
 
     named: Mapping[str, str]
 
@@ -30,17 +21,14 @@ class Proxies:
         """As the variables stand now."""
         return cls(urllib_request.getproxies_environment())
 
-    def choose(self, url: URL) -> Proxy | None:
-        """The proxy for this URL; loopback never has one."""
+    def choose(self, url: URL) -> URL | None:
+        """The proxy for this URL; loopback never has one, and only http and https proxies count."""
         text = self.named.get(url.scheme)
         host = url.host or ""
         if not text or is_loopback_host(host) or self._bypassed(f"{host}:{url.port}"):
             return None
         proxy = URL(text if "://" in text else f"http://{text}")
-        if proxy.scheme not in ("http", "https") or not proxy.host:
-            return None
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return Proxy(proxy.with_user(None), auth)
+        return proxy if proxy.scheme in ("http", "https") and proxy.host else None
 
     def _bypassed(self, host: str) -> bool:
         bypass = urllib_request.proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in typeshed

@@ -213,8 +213,7 @@ class Wire:
                 headers=headers,
                 allow_redirects=False,
                 ssl=self._tls.get(config.namespace, True),
-                proxy=proxy.url if proxy else None,
-                proxy_auth=proxy.auth if proxy else None,
+                proxy=proxy,
             )
 
     def _endpoint_is_local(self, config: UpstreamConfig) -> bool:

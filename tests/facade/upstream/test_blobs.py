@@ -1,0 +1,244 @@
+"""Blobs from upstream into a sink, over the wire, with every way a body can go wrong."""
+
+import asyncio
+
+import pytest
+
+from facade.upstream.bodies import Span, parse_content_range
+from facade.upstream.client import Upstreams
+from node.digest import Digest
+from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
+from node.source import Wanted
+from tests.facade.upstream.conftest import REPOSITORY
+from tests.fakes.faults import Fault
+from tests.fakes.images import make_bytes
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sinks import MemorySink
+
+DATA = make_bytes("blob", 1_000_003)
+
+
+def hold(registry: FakeRegistry, fault: Fault | None = None, data: bytes = DATA) -> Wanted:
+    digest = registry.put_blob("team/app", data)
+    registry.fault("blobs", digest, fault)
+    return Wanted(REPOSITORY, digest, len(data))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_003])
+async def test_a_blob_arrives_whole_in_one_request(registry: FakeRegistry, upstreams: Upstreams, size: int) -> None:
+    wanted, sink = hold(registry, data=DATA[:size]), MemorySink()
+    await upstreams.fill(wanted, sink)
+    assert (bytes(sink.data), sink.size) == (DATA[:size], size)
+    assert len(registry.requests) == 1
+
+
+async def test_the_first_bytes_are_written_while_the_rest_is_awaited(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(stall_after=1)), MemorySink()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        filling = tasks.create_task(upstreams.fill(wanted, sink))
+        await sink.started.wait()
+        assert bytes(sink.data) == DATA[:1]
+        registry.heal()
+        await filling
+    assert bytes(sink.data) == DATA
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(cut_after=0, times=1),
+        Fault(cut_after=400_000, times=1),
+        Fault(length=len(DATA), data=DATA[:5], times=1),
+        Fault(stall_after=0, times=1),
+        Fault(stall_after=400_000, times=1),
+    ],
+)
+async def test_a_body_that_breaks_or_stalls_is_gone_on_with_by_range(
+    registry: FakeRegistry, upstreams: Upstreams, fault: Fault
+) -> None:
+    wanted, sink = hold(registry, fault), MemorySink()
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA
+    _, resumed = registry.requests
+    assert resumed.headers.get("Range", "bytes=0-").startswith("bytes=")
+
+
+async def test_a_body_that_breaks_twice_is_given_up_and_what_came_stays(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=1000)), MemorySink()
+    with pytest.raises(UnreachableError):
+        await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA[:2000]
+    registry.heal()
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA
+
+
+async def test_a_body_that_stalls_on_every_connection_is_given_up(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted, sink = hold(registry, Fault(stall_after=0)), MemorySink()
+    with pytest.raises(UnreachableError):
+        await upstreams.fill(wanted, sink)
+
+
+async def test_a_slow_body_is_no_stalled_one(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted, sink = hold(registry, Fault(drip=(2, 0.1)), data=DATA[:10]), MemorySink()
+    await upstreams.fill(wanted, sink)
+    assert len(registry.requests) == 1
+
+
+@pytest.mark.parametrize("ignore_range", [False, True])
+async def test_a_fill_goes_on_from_the_prefix_even_when_the_range_is_ignored(
+    registry: FakeRegistry, upstreams: Upstreams, ignore_range: bool
+) -> None:
+    wanted, sink = hold(registry, Fault(ignore_range=ignore_range)), MemorySink(DATA[:300_000], len(DATA))
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA
+    assert sink.offsets[0] == 300_000
+    assert registry.requests[0].headers["Range"] == "bytes=300000-"
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        "bytes 0-999902/1000003",
+        "bytes 100-1000002/1000004",
+        "bytes 100-1000002/1000002",
+        "bytes 101-1000003/1000004",
+        "bytes 100-500/1000003",
+        "bytes */1000003",
+        "lines 100-1000002/1000003",
+        "nonsense",
+    ],
+)
+async def test_a_range_that_was_not_asked_for_is_refused_before_any_byte(
+    registry: FakeRegistry, upstreams: Upstreams, content_range: str
+) -> None:
+    wanted, sink = hold(registry, Fault(content_range=content_range)), MemorySink(DATA[:100], len(DATA))
+    with pytest.raises(MismatchError):
+        await upstreams.fill(wanted, sink)
+    assert not sink.offsets
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(data=DATA[:-1]),
+        Fault(data=DATA + b"x"),
+        Fault(encoding="gzip"),
+        Fault(encoding="gzip", chunked=True),
+    ],
+)
+async def test_a_wrong_length_or_encoding_is_refused_before_any_byte(
+    registry: FakeRegistry, upstreams: Upstreams, fault: Fault
+) -> None:
+    wanted, sink = hold(registry, fault), MemorySink()
+    with pytest.raises(MismatchError):
+        await upstreams.fill(wanted, sink)
+    assert not sink.offsets
+
+
+async def test_a_blob_shorter_than_what_is_here_contradicts_it(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted, sink = hold(registry, Fault(data=DATA[:50])), MemorySink(DATA[:100], len(DATA))
+    with pytest.raises(MismatchError):
+        await upstreams.fill(wanted, sink)
+
+
+@pytest.mark.parametrize("size_is_known", [True, False])
+async def test_a_body_without_a_length_is_accepted(
+    registry: FakeRegistry, upstreams: Upstreams, size_is_known: bool
+) -> None:
+    known = hold(registry, Fault(chunked=True, method="GET"))
+    sink = MemorySink()
+    await upstreams.fill(known if size_is_known else Wanted(REPOSITORY, known.digest), sink)
+    assert bytes(sink.data) == DATA
+
+
+@pytest.mark.parametrize("data", [DATA + b"more", DATA[:-5]])
+async def test_a_body_without_a_length_must_still_have_the_size_promised(
+    registry: FakeRegistry, upstreams: Upstreams, data: bytes
+) -> None:
+    wanted = hold(registry, Fault(chunked=True, data=data))
+    with pytest.raises((MismatchError, UnreachableError)):
+        await upstreams.fill(wanted, MemorySink())
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(404, NotFoundError), (403, DeniedError), (429, ThrottledError), (502, UnreachableError)],
+)
+async def test_each_failure_has_its_name(
+    registry: FakeRegistry, upstreams: Upstreams, status: int, error: type[LayermeshError]
+) -> None:
+    wanted = hold(registry, Fault(status=status))
+    with pytest.raises(error):
+        await upstreams.fill(wanted, MemorySink())
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True, method="HEAD"), Fault(status=403, method="HEAD")])
+async def test_the_size_of_a_blob_is_told_whatever_the_head_leaves_out(
+    registry: FakeRegistry, upstreams: Upstreams, fault: Fault
+) -> None:
+    wanted = hold(registry, fault)
+    assert await upstreams.blob_size(REPOSITORY, wanted.digest) == len(DATA)
+    assert registry.sent[str(wanted.digest)] <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content_range", "body"),
+    [
+        ("bytes=5-9", 206, "bytes 5-9/1000003", DATA[5:10]),
+        ("bytes=1000000-", 206, "bytes 1000000-1000002/1000003", DATA[-3:]),
+        ("bytes=-2", 206, "bytes 1000001-1000002/1000003", DATA[-2:]),
+        ("bytes=1000003-", 416, "bytes */1000003", b""),
+    ],
+)
+async def test_a_range_passes_through(
+    registry: FakeRegistry, upstreams: Upstreams, asked: str, status: int, content_range: str, body: bytes
+) -> None:
+    wanted = hold(registry)
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, asked) as passage:
+        got = b"".join([piece async for piece in passage.body])
+    assert (passage.status, passage.content_range, got) == (status, content_range, body)
+    assert (passage.total, passage.length) == (len(DATA), len(body))
+
+
+async def test_a_range_that_upstream_ignores_passes_as_the_whole(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted = hold(registry, Fault(ignore_range=True))
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=5-9") as passage:
+        assert (passage.status, passage.content_range, passage.total) == (200, None, len(DATA))
+
+
+async def test_another_range_than_asked_for_does_not_pass(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted = hold(registry, Fault(content_range="bytes 6-10/1000003"))
+    with pytest.raises(MismatchError):
+        async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=5-9"):
+            pass
+
+
+async def test_sixteen_blobs_at_once_arrive_whole(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted = [hold(registry, data=make_bytes(f"blob-{number}", 300_000)) for number in range(16)]
+    sinks = [MemorySink() for _ in wanted]
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        for one, sink in zip(wanted, sinks, strict=True):
+            tasks.create_task(upstreams.fill(one, sink))
+    assert [Digest.of(bytes(sink.data)) for sink in sinks] == [one.digest for one in wanted]
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        ("bytes 0-4/10", Span(0, 5, 10)),
+        ("bytes 3-9/*", Span(3, 10, None)),
+        ("bytes */7", Span(0, 0, 7)),
+        ("bytes 5-4/10", None),
+        ("bytes 0-10/10", None),
+        ("bytes -1/10", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_content_range_is_read_strictly(header: str | None, span: Span | None) -> None:
+    assert parse_content_range(header) == span
