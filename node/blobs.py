@@ -1,19 +1,28 @@
 """Blobs on disk: files that are whole, and files that grow."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from secrets import token_hex
 
 from node.catalog import Holding
-from node.errors import LayermeshError
+from node.digest import Digest
+from node.errors import LayermeshError, MismatchError
+from node.growing import Growing
 from node.source import Wanted
 from node.unixfs import Dag
 from node.visibility import Proof
+from node.workers import Pulse, Workers
+
+Keep = Callable[[Digest, Path, Dag, Proof | None], Awaitable[Holding]]
+"""Takes a verified file into the store."""
 
 
 class BlobFile:
     """A whole blob, open for reading; its file offset means nothing, every read says where."""
 
-    def __init__(self, holding: Holding, file: BinaryIO, path: Path) -> None:
+    def __init__(self, holding: Holding, file: FileIO, path: Path) -> None:
         self.holding = holding
         self.file = file
         self.path = path
@@ -34,32 +43,45 @@ class Ingest:
     Readers may follow `prefix` and read from `fileno()` (dup it). After `restart()` the file and `epoch` are new.
     """
 
-    wanted: Wanted
+    def __init__(self, wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> None:
+        self.wanted = wanted
+        self.epoch = 0
+        """How often the bytes were thrown away; what was read in another epoch is worth nothing."""
+        self._folder = folder
+        self._workers = workers
+        self._keep = keep
+        self._pulse = Pulse()
+        self._holding: Holding | None = None
+        self._growing = self._begin()
 
     @property
     def size(self) -> int | None:
         """The blob's size in bytes, once known."""
-        raise NotImplementedError
+        return self._growing.size
 
     @property
     def prefix(self) -> int:
         """How many bytes from the start are in the file without a gap."""
-        raise NotImplementedError
-
-    @property
-    def epoch(self) -> int:
-        """How often the bytes were thrown away; what was read in another epoch is worth nothing."""
-        raise NotImplementedError
+        return self._growing.prefix
 
     @property
     def failure(self) -> LayermeshError | None:
         """Why this epoch cannot be committed; None as long as it can."""
-        raise NotImplementedError
+        return self._growing.failure
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether all bytes are here and the digest agrees."""
+        return self._growing.verified
 
     @property
     def done(self) -> bool:
         """Whether the blob was committed, or given up."""
-        raise NotImplementedError
+        return self._holding is not None or self._growing.ended
+
+    def fileno(self) -> int:
+        """A readable descriptor of this epoch's file, once `prefix` > 0 or the blob is verified; dup it to keep it."""
+        return self._growing.fileno()
 
     def expect(self, size: int) -> None:
         """Say how long the blob is. Ends the trust that an earlier source asked for.
@@ -67,32 +89,60 @@ class Ingest:
         Raises:
             MismatchError: when another size was promised before.
         """
-        raise NotImplementedError
+        self._growing.expect(size)
+        self._pulse.beat()
 
-    async def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Put `data` at `offset`; see `Sink`. Returns when it is on its way; a failed disk shows at the next call.
+    def trust(self, dag: Dag) -> None:
+        """Bytes written from now on were verified leaf by leaf against `dag`, so their leaves need no hashing.
+
+        Only a promise about whole leaves that one source writes to an ingest without bytes is taken; in all other cases
+        the leaves are hashed as ever, for a wrong mapping must not be kept.
 
         Raises:
-            MismatchError: when it reaches past the size.
-            FullError: when the disk has no room.
+            MismatchError: when `dag` has another size than was promised.
         """
-        raise NotImplementedError
+        self._growing.trust(dag)
+        self._pulse.beat()
 
-    def fileno(self) -> int:
-        """A readable descriptor of this epoch's file, once `prefix` > 0 or the blob is empty; dup it to keep it."""
-        raise NotImplementedError
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Put `data` at `offset`; see `Sink`. Returns when it is on its way (the last piece: when it is written).
+
+        Raises:
+            MismatchError: when it reaches past the size, or the bytes were thrown away.
+            FullError: when the disk had no room, now or for an earlier piece.
+        """
+        growing = self._growing
+        growing.put(offset, data)
+        while growing.crowded:
+            growing.check()
+            await self._pulse.wait()
+        growing.check()
 
     async def wait_prefix(self, beyond: int) -> int:
         """Wait until `prefix` > `beyond`; returns early when this epoch ends, fails or is committed."""
-        raise NotImplementedError
+        growing = self._growing
+        while growing.prefix <= beyond and not growing.ended and growing.failure is None and self._holding is None:
+            await self._pulse.wait()
+        return growing.prefix
 
-    def trust(self, dag: Dag) -> None:
-        """Leaves written from now on were verified against `dag`; whole leaves only, by one source."""
-        raise NotImplementedError
+    async def flushed(self) -> int:
+        """Wait until everything written so far is in the file; returns `prefix`.
+
+        Raises:
+            FullError: when the disk has no room.
+        """
+        growing = self._growing
+        while not growing.flushed:
+            growing.check()
+            await self._pulse.wait()
+        growing.check()
+        return growing.prefix
 
     def restart(self) -> None:
         """Throw the bytes away and begin anew with a new file; who reads the old file keeps it."""
-        raise NotImplementedError
+        self._growing.end()
+        self.epoch += 1
+        self._growing = self._begin()
 
     async def verified(self) -> None:
         """Wait until all bytes are here and the digest agrees.
@@ -101,7 +151,10 @@ class Ingest:
             MismatchError: when it does not, or the bytes were thrown away meanwhile.
             FullError: when the disk had no room.
         """
-        raise NotImplementedError
+        growing = self._growing
+        while not growing.verified:
+            growing.check()
+            await self._pulse.wait()
 
     async def commit(self, proof: Proof | None = None) -> Holding:
         """Make the blob part of the store: name, catalog, log, in this order. Nothing is left when it fails.
@@ -110,4 +163,58 @@ class Ingest:
             MismatchError: when bytes are missing or do not hash to the digest.
             FullError: when the disk has no room.
         """
-        raise NotImplementedError
+        if self._holding is not None:
+            return self._holding
+        growing = self._growing
+        prefix = await self.flushed()
+        if growing.size is None:
+            growing.expect(prefix)
+        if growing.size != prefix:
+            raise MismatchError(f"{self.wanted.digest}: only {prefix} of its {growing.size} bytes came")
+        while not growing.ready:
+            growing.check()
+            await self._pulse.wait()
+        dag = await self._workers.hashed(growing.dag)
+        self._holding = await self._keep(self.wanted.digest, growing.path, dag, proof)
+        self._pulse.beat()
+        return self._holding
+
+    async def opened(self) -> None:
+        """Wait for the file.
+
+        Raises:
+            FullError: when none can be made.
+        """
+        growing = self._growing
+        while not growing.opened:
+            growing.check()
+            await self._pulse.wait()
+
+    async def close(self) -> None:
+        """Give up what was not committed; nothing of it is left then."""
+        growing = self._growing
+        growing.end()
+        while not growing.closed:
+            await self._pulse.wait()
+
+    def _begin(self) -> Growing:
+        path = self._folder / f"{self.wanted.digest.hex[:16]}.{token_hex(8)}"
+        growing = Growing(path, self.wanted.digest, self._workers, self._pulse)
+        growing.size = self.wanted.size
+        growing.begin()
+        return growing
+
+
+@asynccontextmanager
+async def ingesting(wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> AsyncIterator[Ingest]:
+    """An ingest whose file is there on entry, and gone on exit unless it was committed.
+
+    Raises:
+        FullError: on entry, when no file can be made.
+    """
+    ingest = Ingest(wanted, folder, workers, keep)
+    try:
+        await ingest.opened()
+        yield ingest
+    finally:
+        await ingest.close()

@@ -1,46 +1,317 @@
-"""The table of what is held (digest -> CID, size, visibility) and its change log."""
+"""The table of what is held: digest -> CID, size, visibility. Its rows are kept in memory as they are used."""
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
-from node.cid import Cid
+from node.changes import Change as Change
+from node.changes import Changes as Changes
+from node.changes import TagChange as TagChange
+from node.changes import announce, read_log
+from node.cid import Cid, Codec
+from node.database import Database, Row, Transaction
 from node.digest import Digest
-from node.repositories import TagSeen
+from node.holding import Entry, Stamp, digest_of, key_of
+from node.holding import Holding as Holding
+from node.unixfs import HASH_BYTES, Dag, build_dag, parse_node
 from node.visibility import Audience as Audience
+from node.visibility import Proof, Shown
 from node.visibility import Visibility as Visibility
+from node.workers import Pulse
+
+_KEPT_IN_MEMORY: Final = 8192
+_SWEPT_AT_ONCE: Final = 500
+_ASKED_AT_ONCE: Final = 500
+_COLUMNS: Final = (
+    "blobs.id, blobs.digest, blobs.cid, blobs.size,"
+    " blobs.public_until, blobs.members_until, blobs.mtime_ns, blobs.inode"
+)
+_BEST_FIRST: Final = "ORDER BY public_until > :now DESC, members_until > :now DESC LIMIT 1"
+ReadNode = Callable[[bytes], Awaitable[list[Row]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A blob that is here; `visibility` is the one in effect when this was read."""
+class Catalog:
+    """The rows of `blobs`, `leaves`, `interior` and `changes`."""
 
-    digest: Digest
-    cid: Cid
-    size: int
-    visibility: Visibility
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.generation = 0
+        """Grows whenever a blob is dropped."""
+        self.blobs = 0
+        self.store_bytes = 0
+        self.news = Pulse()
+        """Beats when the log grew."""
+        self._database = database
+        self._clock = clock
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._version = 0
+        database.on_commit = self._committed
+
+    async def count(self) -> None:
+        """Learn how much is held.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        ((self.blobs, self.store_bytes),) = await self._database.read(
+            "SELECT count(*), ifnull(sum(size), 0) FROM blobs"
+        )
+
+    def forget(self) -> None:
+        """The database began anew, and is empty."""
+        self._entries.clear()
+        self._version += 1
+        self.generation += 1
+        self.blobs = self.store_bytes = 0
+        self.news.beat()
+
+    async def entry(self, digest: Digest) -> Entry | None:
+        """The row of a digest.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        key = key_of(digest)
+        if (known := self._entries.get(key)) is not None:
+            self._entries.move_to_end(key)
+            return known
+        version = self._version
+        rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
+        if not rows:
+            return None
+        entry = _entry(rows[0])
+        if version == self._version:  # else the row may have changed since it was read
+            self._entries[key] = entry
+            if len(self._entries) > _KEPT_IN_MEMORY:
+                self._entries.popitem(last=False)
+        return entry
+
+    async def entry_of_cid(self, cid: Cid) -> Entry | None:
+        """The row of a file's root; of several digests with the same bytes, the one that most may see.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        values = {"cid": cid.raw, "now": self._clock()}
+        rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE cid = :cid {_BEST_FIRST}", values)
+        return _entry(rows[0]) if rows else None
+
+    async def entry_of_leaf(self, cid: Cid) -> tuple[Entry, int] | None:
+        """A blob with this leaf (or that is this leaf), the one that most may see, and the leaf's index.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        rows = await self._database.read(
+            f"SELECT * FROM (SELECT {_COLUMNS}, 0 FROM blobs WHERE cid = :cid UNION ALL SELECT {_COLUMNS}, leaf"
+            f" FROM leaves JOIN blobs ON blobs.id = leaves.blob WHERE hash = :hash) {_BEST_FIRST}",
+            {"cid": cid.raw, "hash": cid.hash, "now": self._clock()},
+        )
+        return (_entry(rows[0]), int(rows[0][8])) if rows else None
+
+    async def interior(self, cid: Cid) -> tuple[Entry, bytes] | None:
+        """An interior node's bytes, and the blob above it that most may see.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS}, data FROM interior JOIN blobs ON blobs.id = interior.blob"
+            f" WHERE hash = :hash {_BEST_FIRST}",
+            {"hash": cid.hash, "now": self._clock()},
+        )
+        return (_entry(rows[0]), bytes(rows[0][8])) if rows else None
+
+    async def dag(self, entry: Entry) -> Dag | None:
+        """The DAG of a blob; None when it is no longer here.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        sql = "SELECT data FROM interior WHERE hash = ? AND blob = ?"
+        leaves = await _leaves(entry, lambda node: self._database.read(sql, (node, entry.id)))
+        if leaves is None:
+            return None
+        return build_dag(entry.size, leaves)
+
+    async def keep(
+        self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, proof: Proof | None = None
+    ) -> Holding:
+        """Enter a blob whose bytes were verified, or that they were verified anew, and log it."""
+        key, now = key_of(digest), self._clock()
+        linked = await transaction.row(
+            "SELECT ifnull(max(public_until), 0), ifnull(max(members_until), 0) FROM links WHERE digest = ?", (key,)
+        )
+        shown = Shown.by(proof) | (Shown(*linked) if linked else Shown())
+        held = await transaction.row("SELECT id, public_until, members_until FROM blobs WHERE digest = ?", (key,))
+        if held is None:
+            await self._insert(transaction, key, dag, stamp, shown, now)
+        else:
+            shown |= Shown(*held[1:])
+            await transaction.run(
+                "UPDATE blobs SET public_until = ?, members_until = ?, mtime_ns = ?, inode = ?, durable = 0,"
+                " verified_at = ? WHERE id = ?",
+                (shown.public_until, shown.members_until, stamp.mtime_ns, stamp.inode, now, held[0]),
+            )
+        await announce(transaction, key, now)
+        return Holding(digest, dag.root, dag.size, shown.at(now))
+
+    async def stamp(self, transaction: Transaction, digest: Digest) -> Stamp | None:
+        """What a blob's file looked like when it was last verified; None when it is not held."""
+        row = await transaction.row("SELECT mtime_ns, inode FROM blobs WHERE digest = ?", (key_of(digest),))
+        return Stamp(*row) if row else None
+
+    async def drop(self, transaction: Transaction, digest: Digest, only: Stamp | None = None) -> bool:
+        """Remove a blob's rows and log it; with `only`, if its file was last verified as that. False: nothing to do."""
+        key = key_of(digest)
+        row = await transaction.row(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
+        if row is None or (only is not None and _entry(row).stamp != only):
+            return False
+        entry = _entry(row)
+        await _delete_nodes(transaction, entry)
+        await transaction.run("DELETE FROM blobs WHERE id = ?", (entry.id,))
+        await announce(transaction, key, self._clock())
+        transaction.afterwards.append(lambda: self._count(-1, -entry.size))
+        return True
+
+    async def verified(self, entry: Entry, stamp: Stamp, transaction: Transaction) -> None:
+        """A blob's file was verified, as `stamp`."""
+        await transaction.run(
+            "UPDATE blobs SET mtime_ns = ?, inode = ?, verified_at = ? WHERE id = ?",
+            (stamp.mtime_ns, stamp.inode, self._clock(), entry.id),
+        )
+        transaction.touched.add(key_of(entry.digest))
+
+    async def verified_longest_ago(self) -> tuple[Entry, float] | None:
+        """The blob verified longest ago, and when (unix seconds; 0: it must be verified before it is used).
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        sql = f"SELECT {_COLUMNS}, verified_at FROM blobs ORDER BY verified_at LIMIT 1"
+        rows = await self._database.read(sql)
+        return (_entry(rows[0]), float(rows[0][8])) if rows else None
+
+    async def sweep(self) -> None:
+        """Log what may no longer be seen because its proof expired.
+
+        Raises:
+            FullError: when the database cannot be written.
+        """
+        while await self._database.write(self._sweep_some) == _SWEPT_AT_ONCE:
+            pass
+
+    async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Those that have no row.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        absent: list[Digest] = []
+        for at in range(0, len(digests), _ASKED_AT_ONCE):
+            keys = [key_of(digest) for digest in digests[at : at + _ASKED_AT_ONCE]]
+            sql = f"SELECT digest FROM blobs WHERE digest IN ({', '.join('?' * len(keys))})"
+            held = {bytes(row[0]) for row in await self._database.read(sql, keys)}
+            absent += [digest_of(key) for key in keys if key not in held]
+        return absent
+
+    async def not_durable(self, limit: int) -> list[Entry]:
+        """Blobs whose files were not synced to the disk yet.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        sql = f"SELECT {_COLUMNS} FROM blobs WHERE durable = 0 ORDER BY id LIMIT ?"
+        return [_entry(row) for row in await self._database.read(sql, (limit,))]
+
+    async def durable(self, entries: Sequence[Entry], transaction: Transaction) -> None:
+        """The files of these blobs were synced."""
+        rows = [(entry.id, entry.stamp.mtime_ns) for entry in entries]
+        await transaction.run_many("UPDATE blobs SET durable = 1 WHERE id = ? AND mtime_ns = ?", rows)
+
+    async def after_power_loss(self, transaction: Transaction) -> None:
+        """Files that were not synced must be verified before they are used."""
+        await transaction.run("UPDATE blobs SET mtime_ns = 0, verified_at = 0 WHERE durable = 0")
+
+    async def changes(self, since: int, audience: Audience, limit: int) -> Changes:
+        """See `node.changes.read_log`."""
+        return await read_log(self._database, since, audience, limit, self._clock())
+
+    async def _sweep_some(self, transaction: Transaction) -> int:
+        now = self._clock()
+        swept = 0
+        for column in ("public_until", "members_until"):
+            rows = await transaction.rows(
+                f"SELECT digest FROM blobs WHERE {column} > 0 AND {column} <= ? LIMIT ?",
+                (now, _SWEPT_AT_ONCE - swept),
+            )
+            sql = f"UPDATE blobs SET {column} = 0 WHERE digest = ?"
+            await transaction.run_many(sql, rows)
+            for (key,) in rows:
+                await announce(transaction, key, now)
+            swept += len(rows)
+        return swept
+
+    async def _insert(
+        self, transaction: Transaction, key: bytes, dag: Dag, stamp: Stamp, shown: Shown, now: float
+    ) -> None:
+        until = (shown.public_until, shown.members_until)
+        blob = await transaction.insert(
+            "INSERT INTO blobs (digest, cid, size, public_until, members_until, mtime_ns, inode, durable, verified_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (key, dag.root.raw, dag.size, *until, stamp.mtime_ns, stamp.inode, now),
+        )
+        if dag.interior:  # a single leaf is the root, and found as such
+            leaves = sorted((dag.leaves[at : at + HASH_BYTES], blob, at // HASH_BYTES) for at in _steps(dag.leaves))
+            await transaction.run_many("INSERT OR IGNORE INTO leaves VALUES (?, ?, ?)", leaves)
+            nodes = [(cid.hash, blob, block) for cid, block in dag.interior]
+            await transaction.run_many("INSERT OR IGNORE INTO interior VALUES (?, ?, ?)", nodes)
+        transaction.afterwards.append(lambda: self._count(1, dag.size))
+
+    async def _count(self, blobs: int, size: int) -> None:
+        self.blobs += blobs
+        self.store_bytes += size
+        self.generation += blobs < 0
+
+    def _committed(self, touched: set[bytes], logged: bool) -> None:
+        self._version += 1
+        for key in touched:
+            self._entries.pop(key, None)
+        if logged:
+            self.news.beat()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What the log says of a digest at `seq`; `holding` is None when it is no longer held, or no longer to be seen."""
-
-    seq: int
-    digest: Digest
-    holding: Holding | None
+def _entry(row: Row) -> Entry:
+    id_, key, cid, size, public_until, members_until, mtime_ns, inode = row[:8]
+    return Entry(id_, digest_of(key), Cid(cid), size, Shown(public_until, members_until), Stamp(mtime_ns, inode))
 
 
-@dataclass(frozen=True, slots=True)
-class TagChange:
-    """A tag observation, as the log carries it."""
-
-    seq: int
-    seen: TagSeen
+def _steps(leaves: bytes) -> range:
+    return range(0, len(leaves), HASH_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """A page of the log, oldest first. Ask again from `upto`; `more` says that there is more already."""
+async def _delete_nodes(transaction: Transaction, entry: Entry) -> None:
+    sql = "SELECT data FROM interior WHERE hash = ? AND blob = ?"
+    nodes: list[bytes] = []
 
-    log_id: str
-    entries: tuple[Change | TagChange, ...]
-    upto: int
-    more: bool
+    async def read(node: bytes) -> list[Row]:
+        nodes.append(node)
+        return await transaction.rows(sql, (node, entry.id))
+
+    leaves = await _leaves(entry, read) or b""
+    hashes = [(leaves[at : at + HASH_BYTES], entry.id) for at in _steps(leaves)]
+    await transaction.run_many("DELETE FROM leaves WHERE hash = ? AND blob = ?", hashes)
+    await transaction.run_many("DELETE FROM interior WHERE hash = ? AND blob = ?", [(node, entry.id) for node in nodes])
+
+
+async def _leaves(entry: Entry, read: ReadNode) -> bytes | None:
+    """The leaf hashes of a blob, read from its interior nodes; None when one is not there."""
+    level = [entry.cid]
+    while level and level[0].codec is Codec.DAG_PB:
+        below: list[Cid] = []
+        for cid in level:
+            rows = await read(cid.hash)
+            if not rows:
+                return None
+            below += [link.cid for link in parse_node(bytes(rows[0][0])).links]
+        level = below
+    return b"".join(cid.hash for cid in level)

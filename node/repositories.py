@@ -1,57 +1,168 @@
 """Which repository names which content, and who may see it through that repository."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from node.changes import announce
+from node.database import Database, Row, Transaction
 from node.digest import Digest
-from node.manifest import Manifest, Role
+from node.holding import Link as Link
+from node.holding import TagSeen as TagSeen
+from node.holding import digest_of, key_of
+from node.manifest import Descriptor, Manifest, Role
 from node.reference import Repository, Tag
 from node.visibility import Proof as Proof
-from node.visibility import Visibility
+from node.visibility import Shown
 
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """That a repository names a blob: as what, and who may see it through this repository now."""
-
-    repository: Repository
-    digest: Digest
-    media_type: str
-    size: int
-    role: Role
-    visibility: Visibility
-
-
-@dataclass(frozen=True, slots=True)
-class TagSeen:
-    """What a tag meant when it was last looked at (`seen_at`, unix seconds)."""
-
-    repository: Repository
-    tag: Tag
-    digest: Digest
-    media_type: str
-    seen_at: float
-    size: int
+RELOG_AFTER_S: Final = 60.0
+"""A tag that still means the same is logged again when its last logged observation is older than this."""
 
 
 class Repositories:
     """The repositories known to this node: links and tag observations, in the catalog's database."""
 
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
     async def record(self, repository: Repository, manifest: Manifest, proof: Proof) -> None:
-        """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows."""
-        raise NotImplementedError
+        """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows.
+
+        What an index that was recorded before allows its manifest to show is inherited by what the manifest names. A
+        proof never takes back what an earlier one allows: that ends when it expires.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        itself = Descriptor(manifest.media_type, manifest.digest, len(manifest.data), Role.MANIFEST)
+
+        async def job(transaction: Transaction) -> None:
+            where = await _repository_id(transaction, repository)
+            shown = Shown.by(proof) | await _shown(transaction, where, manifest.digest)
+            await _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
+            await _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
+            for digest in {manifest.digest, *(each.digest for each in manifest.names)}:
+                await _show(transaction, key_of(digest), shown, self._clock())
+            await self._log_tags(transaction, where)
+
+        await self._database.write(job)
 
     async def link(self, repository: Repository, digest: Digest) -> Link | None:
-        """The repository's link to a blob; None when no manifest of it names the blob."""
-        raise NotImplementedError
+        """The repository's link to a blob; None when no manifest of it names the blob.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        rows = await self._database.read(
+            "SELECT media_type, size, role, public_until, members_until FROM links JOIN repositories ON id = repository"
+            " WHERE namespace = ? AND name = ? AND digest = ?",
+            (repository.namespace, repository.name, key_of(digest)),
+        )
+        for media_type, size, role, public_until, members_until in rows:
+            visibility = Shown(public_until, members_until).at(self._clock())
+            return Link(repository, digest, media_type, size, Role(role), visibility)
+        return None
 
     async def see(self, seen: TagSeen) -> None:
-        """Keep an observation of a tag, unless a newer one is kept already."""
-        raise NotImplementedError
+        """Keep an observation of a tag, unless a newer one is kept already.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+
+        async def job(transaction: Transaction) -> None:
+            where = await _repository_id(transaction, seen.repository)
+            await transaction.run(
+                "INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET"
+                " logged_at = CASE WHEN digest = excluded.digest THEN logged_at ELSE 0 END,"
+                " digest = excluded.digest, media_type = excluded.media_type, size = excluded.size,"
+                " seen_at = excluded.seen_at WHERE excluded.seen_at >= seen_at",
+                (where, seen.tag.text, key_of(seen.digest), seen.media_type, seen.size, seen.seen_at),
+            )
+            await self._log_tags(transaction, where)
+
+        await self._database.write(job)
 
     async def seen(self, repository: Repository, tag: Tag) -> TagSeen | None:
-        """The last observation of a tag; None when there is none."""
-        raise NotImplementedError
+        """The last observation of a tag; None when there is none.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        rows = await self._database.read(
+            "SELECT digest, media_type, seen_at, size FROM tags JOIN repositories ON id = repository"
+            " WHERE namespace = ? AND name = ? AND tag = ?",
+            (repository.namespace, repository.name, tag.text),
+        )
+        for key, media_type, seen_at, size in rows:
+            return TagSeen(repository, tag, digest_of(key), media_type, seen_at, size)
+        return None
 
     async def repositories_of(self, digest: Digest) -> tuple[Repository, ...]:
-        """Every repository that names the blob."""
-        raise NotImplementedError
+        """Every repository that names the blob.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        rows = await self._database.read(
+            "SELECT namespace, name FROM links JOIN repositories ON id = repository WHERE digest = ?"
+            " ORDER BY namespace, name",
+            (key_of(digest),),
+        )
+        return tuple(Repository(namespace, name) for namespace, name in rows)
+
+    async def _log_tags(self, transaction: Transaction, where: int) -> None:
+        """Log the repository's tags that say something new, or anew, and whose manifest may be seen."""
+        now = self._clock()
+        rows = await transaction.rows(
+            "SELECT tag FROM tags JOIN links USING (repository, digest) WHERE repository = ?"
+            " AND seen_at >= logged_at + ? AND (public_until > ? OR members_until > ?)",
+            (where, RELOG_AFTER_S, now, now),
+        )
+        for (tag,) in rows:
+            await transaction.run(
+                "UPDATE tags SET seq = ?, logged_at = seen_at WHERE repository = ? AND tag = ?",
+                (transaction.next_seq(), where, tag),
+            )
+
+
+_KNOWN_ITSELF: Final = "media_type = excluded.media_type, size = excluded.size, role = excluded.role,"
+_KNOWN_BY_NAME: Final = ""
+
+
+async def _link(transaction: Transaction, where: int, named: Sequence[Descriptor], shown: Shown, known: str) -> None:
+    await transaction.run_many(
+        f"INSERT INTO links VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {known}"
+        " public_until = max(public_until, excluded.public_until),"
+        " members_until = max(members_until, excluded.members_until)",
+        [
+            (where, key_of(each.digest), each.media_type, each.size, each.role, shown.public_until, shown.members_until)
+            for each in named
+        ],
+    )
+
+
+async def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:
+    held: Row | None = await transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
+    if held is None or Shown(*held) | shown == Shown(*held):
+        return
+    await transaction.run(
+        "UPDATE blobs SET public_until = max(public_until, ?), members_until = max(members_until, ?) WHERE digest = ?",
+        (shown.public_until, shown.members_until, key),
+    )
+    await announce(transaction, key, now)
+
+
+async def _shown(transaction: Transaction, where: int, digest: Digest) -> Shown:
+    row = await transaction.row(
+        "SELECT public_until, members_until FROM links WHERE repository = ? AND digest = ?", (where, key_of(digest))
+    )
+    return Shown(*row) if row else Shown()
+
+
+async def _repository_id(transaction: Transaction, repository: Repository) -> int:
+    names = (repository.namespace, repository.name)
+    row = await transaction.row("SELECT id FROM repositories WHERE namespace = ? AND name = ?", names)
+    if row is None:
+        return await transaction.insert("INSERT INTO repositories (namespace, name) VALUES (?, ?)", names)
+    return int(row[0])

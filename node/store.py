@@ -1,18 +1,38 @@
 """The store: everything one machine holds, and what it says about it."""
 
+import asyncio
+import os
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from node.blobs import BlobFile, Ingest
-from node.catalog import Audience, Changes, Holding, Visibility
-from node.cid import Cid
+import structlog
+
+from node.blobs import BlobFile, Ingest, ingesting
+from node.catalog import Audience, Catalog, Changes, Holding, Visibility
+from node.cid import Cid, Codec
+from node.database import Database
 from node.digest import Digest
+from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.folder import open_folder
+from node.holding import Entry
+from node.reference import Repository
 from node.repositories import Proof, Repositories
+from node.shelf import Shelf
 from node.source import Wanted
-from node.unixfs import Dag
+from node.tasks import in_background
+from node.unixfs import LEAF_BYTES, Dag
+from node.upkeep import Upkeep
+from node.workers import Workers
+
+_NO_REPOSITORY: Final = Repository("localhost", "put")
+_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
+_SMALL_BYTES: Final = 1024 * 1024
+_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,62 +58,108 @@ class Stats:
 class Store:
     """The blobs of one data folder. Made by `open_store`."""
 
-    folder: Path
-    repositories: Repositories
-    generation: int
-    """Grows whenever a blob is dropped, so that callers may remember "all here" for as long as it stays."""
+    def __init__(self, shelf: Shelf, upkeep: Upkeep, clock: Callable[[], float]) -> None:
+        self.folder: Path = shelf.folder.path
+        self.repositories = Repositories(shelf.database, clock)
+        self._shelf = shelf
+        self._catalog = shelf.catalog
+        self._upkeep = upkeep
+        self._clock = clock
+        self._small = _Small()
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a blob is dropped, so that callers may remember "all here" for as long as it stays."""
+        return self._catalog.generation
 
     @property
     def node_id(self) -> str:
         """This node's name for itself, 32 hex digits; kept for as long as the catalog is."""
-        raise NotImplementedError
+        return self._shelf.database.meta["node_id"]
 
     @property
     def log_id(self) -> str:
         """The change log's name, 32 hex digits; a new one means: start over from 0."""
-        raise NotImplementedError
+        return self._shelf.database.meta["log_id"]
 
     @property
     def stats(self) -> Stats:
         """How much is held now."""
-        raise NotImplementedError
+        return Stats(self._catalog.blobs, self._catalog.store_bytes)
 
     async def find(self, digest: Digest) -> Holding | None:
-        """What is held under a digest; None when nothing is."""
-        raise NotImplementedError
+        """What is held under a digest; None when nothing is, or the catalog cannot be read now."""
+        try:
+            entry = await self._catalog.entry(digest)
+        except UnreachableError as error:
+            _log.warning("not found for lack of a catalog", digest=str(digest), reason=str(error))
+            return None
+        return entry.holding(self._clock()) if entry else None
 
     async def find_cid(self, cid: Cid) -> Holding | None:
-        """What is held under a file's root CID; None when nothing is."""
-        raise NotImplementedError
+        """What is held under a file's root CID; None when nothing is.
 
-    def read(self, digest: Digest) -> AbstractAsyncContextManager[BlobFile]:
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        entry = await self._catalog.entry_of_cid(cid)
+        return entry.holding(self._clock()) if entry else None
+
+    @asynccontextmanager
+    async def read(self, digest: Digest) -> AsyncIterator[BlobFile]:
         """Open a blob for reading. A file that was touched since it was verified is verified again first.
 
         Raises:
             NotFoundError: on entry, when it is not here, or was damaged (and is dropped now).
+            UnreachableError: on entry, when the catalog cannot be read.
         """
-        raise NotImplementedError
+        entry = await self._entry(digest)
+        file = await self._shelf.open(entry)
+        try:
+            yield BlobFile(entry.holding(self._clock()), file, self._shelf.folder.blob(digest))
+        finally:
+            self._shelf.let_go(file)
 
     async def load(self, digest: Digest, limit: int = 4 * 1024 * 1024) -> bytes:
-        """A small blob's bytes, such as a manifest's.
+        """A small blob's bytes, such as a manifest's, verified as they are read; remembered in memory for a while.
 
         Raises:
-            NotFoundError: when it is not here.
+            NotFoundError: when it is not here, or was damaged (and is dropped now).
             InvalidError: when it is longer than `limit`.
+            UnreachableError: when the catalog cannot be read.
         """
-        raise NotImplementedError
+        data = self._small.get(digest, self.generation)
+        if data is None:
+            data = await self._load(digest, limit)
+            self._small.put(digest, data, self.generation)
+        if len(data) > limit:
+            raise InvalidError(f"{digest}: {len(data)} bytes, at most {limit} are read at once")
+        return data
 
     async def block(self, cid: Cid) -> Block:
         """Where a block is: a root, leaf or interior node of any blob held.
 
         Raises:
             NotFoundError: when it is part of no blob held.
+            UnreachableError: when the catalog cannot be read.
         """
-        raise NotImplementedError
+        now = self._clock()
+        if cid.codec is Codec.DAG_PB:
+            if (node := await self._catalog.interior(cid)) is not None:
+                return Block(cid, len(node[1]), node[0].shown.at(now), data=node[1])
+        elif (leaf := await self._catalog.entry_of_leaf(cid)) is not None:
+            within, offset = leaf[0].holding(now), leaf[1] * LEAF_BYTES
+            return Block(cid, min(LEAF_BYTES, within.size - offset), within.visibility, within=within, offset=offset)
+        raise NotFoundError(f"{cid}: not here")
 
     async def dag(self, digest: Digest) -> Dag | None:
-        """The DAG of a blob held."""
-        raise NotImplementedError
+        """The DAG of a blob held; None when it is not here.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        entry = await self._catalog.entry(digest)
+        return await self._catalog.dag(entry) if entry else None
 
     def ingest(self, wanted: Wanted) -> AbstractAsyncContextManager[Ingest]:
         """Begin to write a blob; what is not committed is gone on exit.
@@ -101,7 +167,7 @@ class Store:
         Raises:
             FullError: on entry, when no file can be made.
         """
-        raise NotImplementedError
+        return ingesting(wanted, self._shelf.folder.incoming, self._shelf.workers, self._shelf.keep)
 
     async def put(self, digest: Digest, data: bytes, proof: Proof | None = None) -> Holding:
         """Keep a small blob.
@@ -110,23 +176,101 @@ class Store:
             MismatchError: when `data` does not hash to `digest`.
             FullError: when the disk has no room.
         """
-        raise NotImplementedError
+        async with self.ingest(Wanted(_NO_REPOSITORY, digest, len(data))) as ingest:
+            await ingest.write(0, data)
+            return await ingest.commit(proof)
 
     async def drop(self, digest: Digest) -> None:
-        """Hold a blob no longer: catalog and log first, then the file. Readers keep what they have open."""
-        raise NotImplementedError
+        """Hold a blob no longer: catalog and log first, then the file. Readers keep what they have open.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        await self._shelf.drop(digest)
 
     async def changes(self, since: int, audience: Audience, limit: int = 1000) -> Changes:
-        """The log after `since`, as `audience` may see it."""
-        raise NotImplementedError
+        """The log after `since`, as `audience` may see it.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        return await self._catalog.changes(since, audience, limit)
 
     async def wait_changes(self, since: int) -> None:
-        """Wait until the log has anything after `since` (for whichever audience)."""
-        raise NotImplementedError
+        """Wait until the log has anything after `since` (for whichever audience), or is another one."""
+        log_id = self.log_id
+        while self._shelf.database.seq <= since and self.log_id == log_id:
+            await self._catalog.news.wait()
+
+    async def sweep(self) -> None:
+        """Log what may no longer be seen because its proof expired; the store does so by itself now and then.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        await self._catalog.sweep()
 
     async def scrub_once(self) -> Digest | None:
-        """Verify the blob verified longest ago; a damaged one is dropped. None when the store is empty."""
-        raise NotImplementedError
+        """Verify the blob verified longest ago; a damaged one is dropped. None when the store is empty.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+            FullError: when it cannot be written.
+        """
+        return await self._upkeep.scrub()
+
+    async def settled(self) -> None:
+        """Wait until files without rows, after a crash or the loss of the catalog, were adopted or removed."""
+        await self._upkeep.adopted.wait()
+
+    async def _entry(self, digest: Digest) -> Entry:
+        entry = await self._catalog.entry(digest)
+        if entry is None:
+            raise NotFoundError(f"{digest}: not here")
+        return entry
+
+    async def _load(self, digest: Digest, limit: int) -> bytes:
+        entry = await self._entry(digest)
+        if entry.size > limit:
+            raise InvalidError(f"{digest}: {entry.size} bytes, at most {limit} are read at once")
+        file = await self._shelf.open(entry)
+        try:
+            data = await self._shelf.workers.on_disk(os.pread, file.fileno(), entry.size, 0)
+        except OSError:
+            data = b""
+        finally:
+            self._shelf.let_go(file)
+        if Digest.of(data, digest.algorithm) != digest:
+            await self._shelf.check(entry)
+            raise NotFoundError(f"{digest}: cannot be read now")
+        return data
+
+
+class _Small:
+    """The small blobs read last, for as long as no blob is dropped."""
+
+    def __init__(self) -> None:
+        self._generation = 0
+        self._bytes = 0
+        self._data: OrderedDict[Digest, bytes] = OrderedDict()
+
+    def get(self, digest: Digest, generation: int) -> bytes | None:
+        """The bytes, if they are remembered."""
+        if generation != self._generation:
+            self._generation, self._bytes = generation, 0
+            self._data.clear()
+        if digest in self._data:
+            self._data.move_to_end(digest)
+        return self._data.get(digest)
+
+    def put(self, digest: Digest, data: bytes, generation: int) -> None:
+        """Remember bytes that were read in a generation."""
+        if len(data) > _SMALL_BYTES or generation != self._generation or digest in self._data:
+            return
+        self._data[digest] = data
+        self._bytes += len(data)
+        while self._bytes > _REMEMBERED_BYTES:
+            self._bytes -= len(self._data.popitem(last=False)[1])
 
 
 @asynccontextmanager
@@ -136,4 +280,18 @@ async def open_store(folder: Path, *, clock: Callable[[], float] = time.time) ->
     Raises:
         StartError: when it is not writable, in use by another node, or no layermesh folder of a known version.
     """
-    yield Store()
+    async with AsyncExitStack() as stack:
+        held = await asyncio.to_thread(open_folder, folder)
+        stack.callback(held.close)
+        workers = Workers()
+        stack.push_async_callback(workers.close)
+        database = Database(held.catalog, workers)
+        stack.push_async_callback(database.close)
+        await database.open()
+        catalog = Catalog(database, clock)
+        await catalog.count()
+        shelf = Shelf(held, database, catalog, workers)
+        await stack.enter_async_context(in_background(database.serve(), stop=database.finish))
+        upkeep = Upkeep(shelf, clock)
+        await stack.enter_async_context(upkeep.beside())
+        yield Store(shelf, upkeep, clock)

@@ -1,0 +1,109 @@
+"""The change log: one row for each digest or tag, a new number replaces the old row.
+
+Who reads it sees only what was ever shown to his audience: a digest that never was does not show up, not as a drop
+either.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from node.cid import Cid
+from node.database import Database, Row, Transaction
+from node.digest import Digest
+from node.holding import Holding, TagSeen, digest_of
+from node.reference import Repository, Tag
+from node.visibility import Audience, Shown, Visibility
+
+_LEVELS: Final = {Visibility.PRIVATE: 0, Visibility.MEMBERS: 1, Visibility.PUBLIC: 2}
+_LOWEST: Final = {Audience.MEMBERS: 1, Audience.PUBLIC: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the log says of a digest at `seq`; `holding` is None when it is no longer held, or no longer to be seen."""
+
+    seq: int
+    digest: Digest
+    holding: Holding | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagChange:
+    """A tag observation, as the log carries it."""
+
+    seq: int
+    seen: TagSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page of the log, oldest first. Ask again from `upto`; `more` says that there is more already."""
+
+    log_id: str
+    entries: tuple[Change | TagChange, ...]
+    upto: int
+    more: bool
+
+
+async def announce(transaction: Transaction, key: bytes, now: float) -> None:
+    """Log what the blob's row says now, if that is news to anyone."""
+    transaction.touched.add(key)
+    row = await transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
+    level = _LEVELS[Shown(*row).at(now)] if row else 0
+    logged = await transaction.row("SELECT level, highest FROM changes WHERE digest = ?", (key,))
+    was, highest = logged or (0, 0)
+    if level != was:
+        values = (transaction.next_seq(), key, level, max(level, highest))
+        await transaction.run(
+            "INSERT OR REPLACE INTO changes (seq, digest, level, highest) VALUES (?, ?, ?, ?)", values
+        )
+
+
+async def read_log(database: Database, since: int, audience: Audience, limit: int, now: float) -> Changes:
+    """The log after `since` as `audience` may see it, at most `limit` entries.
+
+    Raises:
+        UnreachableError: when the database cannot be read.
+    """
+    head, log_id = database.seq, database.meta["log_id"]
+    entries: list[Change | TagChange] = [
+        _change(row, audience, now)
+        for row in await database.read(
+            "SELECT changes.seq, changes.digest, cid, size, public_until, members_until"
+            " FROM changes LEFT JOIN blobs ON blobs.digest = changes.digest"
+            " WHERE changes.seq > ? AND changes.seq <= ? AND highest >= ? ORDER BY changes.seq LIMIT ?",
+            (since, head, _LOWEST[audience], limit + 1),
+        )
+    ]
+    if audience is Audience.MEMBERS:
+        entries += await _tags(database, since, head, limit, now)
+        entries.sort(key=lambda entry: entry.seq)
+    more = len(entries) > limit
+    page = tuple(entries[:limit])
+    return Changes(log_id, page, page[-1].seq if more else head, more)
+
+
+async def _tags(database: Database, since: int, head: int, limit: int, now: float) -> list[Change | TagChange]:
+    rows = await database.read(
+        "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size FROM tags"
+        " JOIN repositories ON repositories.id = tags.repository"
+        " JOIN links ON links.repository = tags.repository AND links.digest = tags.digest"
+        " WHERE tags.seq > ? AND tags.seq <= ? AND (public_until > ? OR members_until > ?)"
+        " ORDER BY tags.seq LIMIT ?",
+        (max(since, 0), head, now, now, limit + 1),
+    )
+    return [
+        TagChange(seq, TagSeen(Repository(namespace, name), Tag(tag), digest_of(key), media_type, seen_at, size))
+        for seq, namespace, name, tag, key, media_type, seen_at, size in rows
+    ]
+
+
+def _change(row: Row, audience: Audience, now: float) -> Change:
+    seq, key, cid, size, public_until, members_until = row
+    digest = digest_of(key)
+    if cid is None:
+        return Change(seq, digest, None)
+    visibility = Shown(public_until, members_until).at(now)
+    if _LEVELS[visibility] < _LOWEST[audience]:
+        return Change(seq, digest, None)
+    return Change(seq, digest, Holding(digest, Cid(cid), size, visibility))

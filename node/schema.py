@@ -1,0 +1,68 @@
+"""The tables of the catalog's database, version 1.
+
+A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
+never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
+ever told. `blobs.mtime_ns` is 0 when the file must be verified before it is used.
+"""
+
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    cid BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    public_until REAL NOT NULL,
+    members_until REAL NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    durable INTEGER NOT NULL,
+    verified_at REAL NOT NULL
+);
+CREATE INDEX blobs_cid ON blobs (cid);
+CREATE INDEX blobs_size ON blobs (size);
+CREATE INDEX blobs_verified_at ON blobs (verified_at);
+CREATE INDEX blobs_public_until ON blobs (public_until) WHERE public_until > 0;
+CREATE INDEX blobs_members_until ON blobs (members_until) WHERE members_until > 0;
+CREATE INDEX blobs_not_durable ON blobs (id) WHERE durable = 0;
+CREATE TABLE leaves (hash BLOB, blob INTEGER, leaf INTEGER NOT NULL, PRIMARY KEY (hash, blob)) WITHOUT ROWID;
+CREATE TABLE interior (hash BLOB, blob INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, blob)) WITHOUT ROWID;
+CREATE TABLE changes (
+    seq INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    level INTEGER NOT NULL,
+    highest INTEGER NOT NULL
+);
+CREATE TABLE repositories (
+    id INTEGER PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    UNIQUE (namespace, name)
+);
+CREATE TABLE links (
+    repository INTEGER,
+    digest BLOB,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    public_until REAL NOT NULL,
+    members_until REAL NOT NULL,
+    PRIMARY KEY (repository, digest)
+) WITHOUT ROWID;
+CREATE INDEX links_digest ON links (digest);
+CREATE TABLE tags (
+    repository INTEGER,
+    tag TEXT,
+    digest BLOB NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    seen_at REAL NOT NULL,
+    seq INTEGER NOT NULL,
+    logged_at REAL NOT NULL,
+    PRIMARY KEY (repository, tag)
+) WITHOUT ROWID;
+CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
+"""
