@@ -1,5 +1,6 @@
 """Name lookup: for hosts that an operator named, and for hosts that only a redirect named."""
 
+import errno
 import socket
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -42,7 +43,8 @@ class Screening(AbstractResolver):
         found = await ThreadedResolver().resolve(host, port, family)
         usable = [each for each in found if not is_local_address(each["host"])]
         if not usable:
-            raise OSError(f"{host} has private addresses only, while the registry that named it is public")
+            words = f"{host} has private addresses only, while the registry that named it is public"
+            raise OSError(errno.EHOSTUNREACH, words)
         return usable
 
     async def close(self) -> None:
