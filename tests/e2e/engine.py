@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.e2e.network import Host
 from tests.e2e.process import Process
+from tests.e2e.runtimes.docker import ALONE
 
 BASE_TAR: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layermesh-e2e" / "base.tar"
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def open_engine(host: Host) -> Iterator[Engine]:
     own = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
     (folder / "daemon.json").write_text("{}")
     own += ["--config-file", f"{folder}/daemon.json", "--host", f"unix://{folder}/docker.sock"]
-    engine = Engine(host, folder, host.start([*alone, "dockerd", *own], name="dockerd"))
+    engine = Engine(host, folder, host.start([*alone, *ALONE, "dockerd", *own], name="dockerd"))
     client = ["docker", "--host", f"unix://{folder}/docker.sock", "version"]
     engine.daemon.until(lambda: host.attempt(client).returncode == 0, "dockerd answers", within_s=30)
     try:

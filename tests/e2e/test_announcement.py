@@ -24,7 +24,6 @@ for name in containerd docker containers; do
 done
 systemctl() { :; }  # the daemon is started after its configuration is written
 wait_for() { for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; cat "$0"/*.log; return 1; }
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 """
 _CONTAINERD = 'containerd >"$0/containerd.log" 2>&1 &\nwait_for ctr version\n'
 _DOCKER = 'dockerd --bridge=none --iptables=false --ip6tables=false >"$0/dockerd.log" 2>&1 &\nwait_for docker version\n'

@@ -68,7 +68,7 @@ class Podman:
         """Begin to pull."""
         policy = ["--signature-policy", str(self.folder / "policy.json")]
         argv = self._podman("pull", *policy, "--platform", platform, image)
-        return self.host.start(["sh", "-c", _OWN_CACHE, *argv], name="podman-pull", environment=self.environment)
+        return self.host.start(argv, name="podman-pull", environment=self.environment)
 
     def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
         """Mount the image as Podman unpacked it, and read a file; it knows one platform of a name at a time."""
@@ -77,7 +77,17 @@ class Podman:
         return self.host.run(argv, environment=self.environment)
 
     def _podman(self, *arguments: str) -> list[str]:
-        return ["podman", "--tmpdir", f"{self.folder}/tmp", "--cgroup-manager", "cgroupfs", *arguments]
+        return [
+            "sh",
+            "-c",
+            _OWN_CACHE,
+            "podman",
+            "--tmpdir",
+            f"{self.folder}/tmp",
+            "--cgroup-manager",
+            "cgroupfs",
+            *arguments,
+        ]
 
 
 @dataclass(frozen=True, slots=True)

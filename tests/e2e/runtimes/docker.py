@@ -9,6 +9,9 @@ from tests.e2e.process import Process
 from tests.e2e.runtimes.containerd import Containerd
 from tests.e2e.runtimes.runtime import AMD64, Mirrors
 
+# It keeps a key in /etc/docker whatever it is told: a folder of this process alone.
+ALONE = ["sh", "-c", 'mount -t tmpfs tmpfs /etc/docker && exec "$0" "$@"']
+
 
 @dataclass(frozen=True, slots=True)
 class Docker:
@@ -31,7 +34,7 @@ class Docker:
         own += ["--pidfile", f"{folder}/pid", "--containerd", str(containerd.socket)]
         mirror = f"--registry-mirror=http://{mirrors.docker}"
         argv = ["dockerd", "--host", f"unix://{folder}/docker.sock", mirror, *untouched, *own]
-        runtime = cls(host, folder, host.start(argv, name="dockerd"))
+        runtime = cls(host, folder, host.start([*ALONE, *argv], name="dockerd"))
         runtime.daemon.until(runtime._answers, "dockerd answers", within_s=30)
         return runtime
 
