@@ -184,16 +184,15 @@ class Wire:
             UnreachableError: when there is none in time.
         """
         own = same_origin(url, config.endpoint)
-        started, code = time.perf_counter(), "error"
+        started = time.perf_counter()
         try:
             response = await self._send(config, method, url, headers)
-            code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            self._on_request(config.namespace, "error", time.perf_counter() - started)
             if own:
                 self._aside.failed(config.namespace)
             raise UnreachableError(f"{url.host} gives no answer: {_words(error)}") from None
-        finally:
-            self._on_request(config.namespace, code, time.perf_counter() - started)
+        self._on_request(config.namespace, str(response.status), time.perf_counter() - started)
         if own:
             self._aside.answered(config.namespace)
         return Answer(response, self._limits.stall_s)
