@@ -4,7 +4,7 @@ Counting is one dictionary update without a lock; all of it happens on the event
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Metrics:
     def __init__(self) -> None:
         self.served_bytes = dict.fromkeys(SOURCES, 0)
         self.fetched_bytes = dict.fromkeys(SOURCES, 0)
-        self.transferred_bytes: dict[str, int] = dict.fromkeys(DIRECTIONS, 0)
         self._upstream: dict[tuple[str, str], int] = {}
         self._server: dict[tuple[str, str, str], int] = {}
         self._server_s: dict[tuple[str, str], _Durations] = {}
@@ -58,6 +57,7 @@ class Metrics:
         self._store_bytes: Callable[[], int] | None = None
         self._store_blobs: Callable[[], int] | None = None
         self._peers: Callable[[], Mapping[str, int]] | None = None
+        self._peer_bytes: Callable[[], Mapping[str, int]] | None = None
 
     def served(self, source: str, size: int) -> None:
         """`size` bytes of manifests or blobs went to a runtime; `source` is one of SOURCES."""
@@ -66,10 +66,6 @@ class Metrics:
     def fetched(self, source: str, size: int) -> None:
         """`size` bytes came in to be kept; `source` is one of SOURCES."""
         self.fetched_bytes[source] += size
-
-    def peer_bytes(self, direction: Literal["in", "out"], size: int) -> None:
-        """`size` bytes of blobs came from peers (`in`) or went to them (`out`)."""
-        self.transferred_bytes[direction] += size
 
     def upstream_request(self, namespace: str, code: str, seconds: float) -> None:
         """One request to an upstream ended; `code` is the status, or a word for the failure (`timeout`, `refused`)."""
@@ -95,9 +91,14 @@ class Metrics:
         self._store_bytes = size_bytes
         self._store_blobs = blobs
 
-    def watch_peers(self, by_state: Callable[[], Mapping[str, int]]) -> None:
-        """Read this when scraped: how many peers are in each of PEER_STATES."""
+    def watch_peers(
+        self, by_state: Callable[[], Mapping[str, int]], size_bytes: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Read these when scraped: how many peers are in each of PEER_STATES; how many bytes of blobs came from peers
+        (`in`) and went to them (`out`).
+        """
         self._peers = by_state
+        self._peer_bytes = size_bytes
 
     def collect(self) -> "Iterable[Metric]":
         """The families for one scrape, under the names of the design's section 10 (a prometheus_client collector)."""
@@ -106,15 +107,17 @@ class Metrics:
         yield exposition.counter("layermesh_served_bytes", "Bytes sent to runtimes.", "source", self.served_bytes)
         yield exposition.counter("layermesh_fetched_bytes", "Bytes fetched.", "source", self.fetched_bytes)
         yield exposition.counter(
-            "layermesh_peer_bytes", "Bytes of blobs exchanged with peers.", "direction", self.transferred_bytes
+            "layermesh_peer_bytes",
+            "Bytes of blobs exchanged with peers.",
+            "direction",
+            _all(DIRECTIONS, self._peer_bytes),
         )
         yield exposition.counters(
             "layermesh_upstream_requests", "Requests to upstreams.", ("namespace", "code"), self._upstream.items()
         )
         yield exposition.gauge("layermesh_store_bytes", "Bytes of blobs on disk.", _now(self._store_bytes))
         yield exposition.gauge("layermesh_store_blobs", "Blobs on disk.", _now(self._store_blobs))
-        states = dict.fromkeys(PEER_STATES, 0) | dict(self._peers() if self._peers else {})
-        yield exposition.gauges("layermesh_peers", "Peers by state.", "state", states)
+        yield exposition.gauges("layermesh_peers", "Peers by state.", "state", _all(PEER_STATES, self._peers))
         yield exposition.counters(
             "http_server_requests", "Requests answered.", ("listener", "method", "code"), self._server.items()
         )
@@ -148,3 +151,8 @@ def _observe(durations: dict[_Key, _Durations], key: _Key, seconds: float) -> No
 
 def _now(read: Callable[[], int] | None) -> int:
     return read() if read is not None else 0
+
+
+def _all(names: Sequence[str], read: Callable[[], Mapping[str, int]] | None) -> dict[str, int]:
+    """What is read now, with 0 for those of `names` that are not in it."""
+    return dict.fromkeys(names, 0) | dict(read() if read is not None else {})

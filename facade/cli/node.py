@@ -23,7 +23,7 @@ from facade.registry.app import Registry, open_registry
 from facade.registry.problems import Problem
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
-from node.serve import OnSent, gateway_routes
+from node.serve import gateway_routes
 from node.store import Store, open_store
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             started=started,
         )
         metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
-        metrics.watch_peers(running.peers_by_state)
+        metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
         where = Where(store, store.repositories, cluster)
         admin = {"admin": admin_app(running, where, listeners["admin"].address)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
@@ -86,17 +86,15 @@ def _mesh_app(store: Store, cluster: Cluster, metrics: Metrics) -> web.Applicati
     app = web.Application(middlewares=[counted("mesh", metrics)])
     app.on_shutdown.append(cluster.stop_polls)
     app.add_routes(cluster.routes())
-    app.add_routes(gateway_routes(store, cluster.may_read, _sent(cluster, metrics)))
+    app.add_routes(gateway_routes(store, cluster.may_read, cluster.count_sent))
     return app
 
 
-def _sent(cluster: Cluster, metrics: Metrics) -> OnSent:
-    def sent(size_bytes: int, request: web.Request) -> None:
-        cluster.count_sent(size_bytes, request)
-        metrics.peer_bytes("out", size_bytes)
-
-    return sent
-
-
 def _log_event(what: str, details: dict[str, object]) -> None:
-    log.info(what, **details)
+    """Log what happened to a peer; one that crashed our own code comes with its exception."""
+    told = dict(details)
+    error = told.pop("exception", None)
+    if isinstance(error, BaseException):
+        log.error(what, exc_info=error, **told)
+    else:
+        log.info(what, **told)

@@ -22,17 +22,14 @@ def test_every_source_is_there_with_zero_before_anything_happened(name: str) -> 
     assert {source: seen[name, (("source", source),)] for source in SOURCES} == dict.fromkeys(SOURCES, 0)
 
 
-def test_bytes_add_up_under_their_source_and_direction() -> None:
+def test_bytes_add_up_under_their_source() -> None:
     metrics = Metrics()
     metrics.served("peer", 5)
     metrics.served("peer", 6)
     metrics.fetched("upstream", 7)
-    metrics.peer_bytes("out", 8)
     seen = samples(metrics)
     assert seen["layermesh_served_bytes_total", (("source", "peer"),)] == 11
     assert seen["layermesh_fetched_bytes_total", (("source", "upstream"),)] == 7
-    assert seen["layermesh_peer_bytes_total", (("direction", "out"),)] == 8
-    assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
 
 
 def test_an_upstream_request_counts_as_a_client_request_too() -> None:
@@ -70,12 +67,14 @@ def test_gauges_are_read_when_scraped() -> None:
     metrics = Metrics()
     held = [10]
     metrics.watch_store(lambda: held[0], lambda: 1)
-    metrics.watch_peers(lambda: {"alive": 2})
+    metrics.watch_peers(lambda: {"alive": 2}, lambda: {"out": 8})
     held[0] = 20
     seen = samples(metrics)
     assert seen["layermesh_store_bytes", ()] == 20
     assert seen["layermesh_peers", (("state", "alive"),)] == 2
     assert seen["layermesh_peers", (("state", "gone"),)] == 0
+    assert seen["layermesh_peer_bytes_total", (("direction", "out"),)] == 8
+    assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
 
 
 def test_the_process_itself_is_measured() -> None:
