@@ -1,37 +1,33 @@
 """Many machines as one place to fetch blobs from."""
 
-from __future__ import annotations
-
+import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from aiohttp import web
+from yarl import URL
 
+from cluster.assembly import Parts, assemble
+from cluster.auth import WINDOW_S
 from cluster.config import ClusterConfig
+from cluster.membership import Contact, State
+from cluster.peers import OnEvent
+from cluster.swarm.leaves import WrongMappingError
+from cluster.swarm.swarm import Source
+from node.catalog import Visibility
 from node.cid import Cid
 from node.digest import Digest
+from node.errors import DeniedError, MismatchError, NotFoundError
 from node.reference import Repository, Tag
+from node.repositories import TagSeen
 from node.source import Sink, Wanted
+from node.store import Store
 
-if TYPE_CHECKING:
-    from node.catalog import Visibility
-    from node.repositories import TagSeen
-    from node.store import Store
-
-OnEvent = Callable[[str, dict[str, object]], None]
-
-
-class PeerState(StrEnum):
-    """Where a peer stands."""
-
-    CANDIDATE = "candidate"
-    ALIVE = "alive"
-    SUSPECT = "suspect"
-    GONE = "gone"
+PeerState: TypeAlias = State
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +73,66 @@ class PeerStatus:
 
 
 class Cluster:
-    """The other nodes, seen from this one."""
+    """The other nodes, seen from this one. Made by `open_cluster`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._peers = parts.peers
+        self._swarm = parts.swarm
+        self._server = parts.server
+        self._gate = parts.gate
+        self._caller = parts.caller
+        self._clock = parts.caller.clock
+        self._warned = parts.warned
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know, one line each, such as an interface without multicast."""
-        raise NotImplementedError
+        twin, damage = self._peers.membership.twin, self._peers.directory.damage
+        found = [*self._warned.values()]
+        if twin is not None:
+            found.append(f"the node at {twin} has this node's id: was the data folder copied?")
+        if damage is not None:
+            found.append(f"what peers hold is not kept on disk: {damage}")
+        return tuple(found)
 
     def routes(self) -> list[web.RouteDef]:
         """`/mesh/v1/...` for the mesh listener."""
-        raise NotImplementedError
+        return self._server.routes()
 
     def may_read(self, request: web.Request, visibility: Visibility) -> bool:
         """Whether whoever sent `request` may read what is that visible; a wrong proof may read nothing."""
-        raise NotImplementedError
+        return self._gate.may_read(request, visibility)
 
     def count_sent(self, size_bytes: int, request: web.Request) -> None:
         """Note bytes of a blob that were sent in answer to `request` (`on_sent` of the gateway's routes)."""
-        raise NotImplementedError
+        self._peers.sent[self._sender(request)] += size_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of blobs that came from peers."""
+        return self._peers.received.total()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of blobs that went to others by the mesh listener."""
+        return self._peers.sent.total()
 
     async def stop_polls(self, app: web.Application | None = None) -> None:
         """Answer the requests that wait for changes now, and let none wait again: for `app.on_shutdown`."""
-        raise NotImplementedError
+        self._server.stop_polls()
 
     def holders(self, digest: Digest) -> tuple[Holder, ...]:
         """Live peers that hold the blob and are not set aside, members first; from memory."""
-        raise NotImplementedError
+        found = []
+        for peer_id, holding, proven in self._peers.directory.holdings(digest):
+            contact = self._peers.membership.peer(peer_id)
+            if contact is None or contact.identity is None or contact.state is not State.ALIVE:
+                continue
+            if contact.identity.member is not proven or self._peers.penalty(contact) is not None:
+                continue
+            name, url = contact.identity.name, str(contact.url)
+            found.append(Holder(peer_id, name, url, holding.cid, holding.size, proven, holding.visibility))
+        return tuple(sorted(found, key=lambda holder: not holder.member))
 
     async def fetch(self, wanted: Wanted, holders: Sequence[Holder], sink: Sink) -> None:
         """Fetch one blob from holders that name the same CID and size, going on from `sink.prefix`.
@@ -110,27 +140,108 @@ class Cluster:
         Raises:
             NotFoundError: when none of them has it any more.
             UnreachableError: when no peer is left that gives bytes in time; what was written stays.
-            MismatchError: when the CID is none of a blob of that size.
+            MismatchError: when the CID is none of a blob of that size, or of the size that is wanted.
+            FullError: when the disk has no room.
         """
-        raise NotImplementedError
+        if not holders:
+            raise NotFoundError("no peer holds the blob")
+        cid, size = holders[0].cid, holders[0].size
+        usable = [holder for holder in holders if (holder.cid, holder.size) == (cid, size)]
+        if wanted.size is not None and wanted.size != size:
+            self.blame(wanted.digest, cid)
+            raise MismatchError(f"{wanted.digest} has {wanted.size} bytes, {cid} is named with {size}")
+        sources = [self._source(wanted.digest, holder) for holder in usable]
+        random.shuffle(sources)  # so that many nodes that begin together do not all begin with the same peer
+        try:
+            await self._swarm.fetch(cid, size, sources, sink)
+        except WrongMappingError:
+            self.blame(wanted.digest, cid)
+            raise
 
     def blame(self, digest: Digest, cid: Cid) -> None:
         """The whole fetched by `cid` did not hash to `digest`: forget the mapping, set aside all who named it."""
-        raise NotImplementedError
+        named = [peer_id for peer_id, holding, _ in self._peers.directory.holdings(digest) if holding.cid == cid]
+        for peer_id in named:
+            self._peers.directory.drop(peer_id, digest)
+            contact = self._peers.membership.peer(peer_id)
+            if contact is not None:
+                self._peers.lied(contact.url, f"it named {cid} for {digest}, which it is not")
 
     def tag(self, repository: Repository, tag: Tag, now: float) -> MemberTag | None:
         """The newest observation of a tag by a member, dated no later than 60 s after `now` (unix seconds)."""
-        raise NotImplementedError
+        best: MemberTag | None = None
+        for peer_id, seen in self._peers.directory.seen(repository, tag):
+            contact = self._peers.membership.peer(peer_id)
+            if contact is None or contact.identity is None or not contact.identity.member:
+                continue
+            if seen.seen_at <= now + WINDOW_S and (best is None or seen.seen_at > best.seen.seen_at):
+                best = MemberTag(seen, peer_id, contact.identity.name)
+        return best
 
     def peers(self) -> tuple[PeerStatus, ...]:
         """Every peer and candidate, by name."""
-        raise NotImplementedError
+        shown = [self._status(contact) for contact in self._peers.membership.contacts()]
+        return tuple(sorted(shown, key=lambda status: (status.name == "", status.name, status.url)))
+
+    def _status(self, contact: Contact) -> PeerStatus:
+        identity, penalty = contact.identity, self._peers.penalty(contact)
+        peer_id = "" if identity is None else identity.id
+        since = None if contact.last_seen is None else asyncio.get_running_loop().time() - contact.last_seen
+        return PeerStatus(
+            id=peer_id,
+            name="" if identity is None else identity.name,
+            url=str(contact.url),
+            state=contact.state,
+            member=identity is not None and identity.member,
+            last_seen=None if since is None else self._clock() - since,
+            blobs=self._peers.directory.count(peer_id),
+            set_aside=None if penalty is None else penalty.reason,
+            note=self._peers.note(contact),
+            received_bytes=self._peers.received[peer_id],
+            sent_bytes=self._peers.sent[peer_id],
+        )
+
+    def _source(self, digest: Digest, holder: Holder) -> Source:
+        def proof(target: str) -> dict[str, str]:
+            return self._caller.proof(holder.peer_id, "GET", target)[0] if holder.member else {}
+
+        return Source(holder.peer_id, URL(holder.url), proof, digest)
+
+    def _sender(self, request: web.Request) -> str:
+        try:
+            proven = self._gate.prove(request)
+        except DeniedError:
+            return ""
+        if proven is not None:
+            return proven.sender if self._peers.membership.peer(proven.sender) is not None else ""
+        for contact in self._peers.membership.live():
+            if contact.url.host == request.remote and contact.identity is not None:
+                return contact.identity.id
+        return ""
 
 
 @asynccontextmanager
 async def open_cluster(
     config: ClusterConfig, store: Store, *, clock: Callable[[], float] = time.time, on_event: OnEvent | None = None
 ) -> AsyncIterator[Cluster]:
-    """Take part in the cluster until the block is left; the mesh listener must be bound before."""
-    raise NotImplementedError
-    yield Cluster()
+    """Take part in the cluster until the block is left; the mesh listener must be bound before.
+
+    `on_event` is told what happens to peers: a word, and what it is about.
+    """
+    failure: BaseException | None = None
+    async with AsyncExitStack() as stack:
+        parts = await assemble(config, store, clock, on_event or (lambda event, about: None), stack)
+        cluster = Cluster(parts)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(part) for part in parts.running()]
+                try:
+                    yield cluster
+                except BaseException as error:  # kept from the task group, which would wrap what is the caller's
+                    failure = error
+                for task in running:
+                    task.cancel()
+        finally:
+            parts.server.stop_polls()
+        if failure is not None:
+            raise failure

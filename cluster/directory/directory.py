@@ -1,0 +1,109 @@
+"""Who holds what: the logs of all peers, looked up in memory, kept on disk."""
+
+from collections.abc import Callable, Collection, Iterator
+
+from cluster.config import Limits
+from cluster.directory.disk import CacheError, LogCache
+from cluster.directory.log import PeerLog, Update
+from cluster.messages import LogPage
+from node.catalog import Holding
+from node.digest import Digest
+from node.errors import InvalidError
+from node.reference import Repository, Tag
+from node.repositories import TagSeen
+
+
+class Directory:
+    """The logs that were read, by peer id. Works on without a cache when there is none."""
+
+    def __init__(self, cache: LogCache | None, limits: Limits, clock: Callable[[], float]) -> None:
+        self._cache = cache
+        self._limits = limits
+        self._clock = clock
+        self._logs: dict[str, PeerLog] = {}
+        self.damage: str | None = None
+        """What is wrong with the cache, for people."""
+
+    def count(self, peer_id: str) -> int:
+        """How many blobs a peer holds, as far as its log was read."""
+        log = self._logs.get(peer_id)
+        return 0 if log is None else len(log.blobs)
+
+    def holdings(self, digest: Digest) -> Iterator[tuple[str, Holding, bool]]:
+        """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so."""
+        for peer_id, log in self._logs.items():
+            holding = log.holding(digest)
+            if holding is not None:
+                yield peer_id, holding, log.proven
+
+    def seen(self, repository: Repository, tag: Tag) -> Iterator[tuple[str, TagSeen]]:
+        """Every member's observation of a tag."""
+        for peer_id, log in self._logs.items():
+            seen = log.tags.get((repository, tag)) if log.proven else None
+            if seen is not None:
+                yield peer_id, seen
+
+    async def open(self, peer_id: str, *, proven: bool) -> PeerLog:
+        """A peer's log to go on reading. What was read under another proof of who the peer is does not count."""
+        log = self._logs.get(peer_id)
+        if log is not None and log.proven == proven:
+            return log
+        log = self._logs[peer_id] = PeerLog(proven)
+        try:
+            await self._load(peer_id, log)
+        except (CacheError, InvalidError) as error:
+            self.damage = str(error)
+            log.forget()
+        return log
+
+    async def _load(self, peer_id: str, log: PeerLog) -> None:
+        kept = None if self._cache is None else await self._cache.find(peer_id, proven=log.proven)
+        if self._cache is None or kept is None:
+            return
+        async for lines in self._cache.lines(peer_id):
+            log.load(lines)
+        log.log_id, log.since = kept.log_id, kept.since
+
+    async def take(self, peer_id: str, log: PeerLog, page: LogPage) -> Update:
+        """Add a page to a peer's log, here and on disk.
+
+        Raises:
+            InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
+        """
+        update = log.apply(page, self._clock())
+        if len(log) > self._limits.entries_per_peer:
+            await self.forget(peer_id)
+            raise InvalidError(f"log: it has more than {self._limits.entries_per_peer} entries")
+        if self._cache is not None and (update.fresh or update.upto != update.since):
+            try:
+                await self._cache.keep(peer_id, update, self._clock(), proven=log.proven)
+            except CacheError as error:
+                self.damage = str(error)
+        return update
+
+    def largest(self) -> str | None:
+        """The peer to forget when all logs together are more than is kept; members' go last."""
+        if sum(map(len, self._logs.values())) <= self._limits.entries:
+            return None
+        return max(self._logs, key=lambda peer_id: (not self._logs[peer_id].proven, len(self._logs[peer_id])))
+
+    def drop(self, peer_id: str, digest: Digest) -> None:
+        """Do not believe any more that a peer holds a blob."""
+        if peer_id in self._logs:
+            self._logs[peer_id].drop(digest)
+
+    def keep_only(self, peer_ids: Collection[str]) -> None:
+        """Nobody looks for other peers any more: their logs stay on disk only."""
+        for peer_id in self._logs.keys() - set(peer_ids):
+            del self._logs[peer_id]
+
+    async def forget(self, peer_id: str) -> None:
+        """Believe nothing that a peer said."""
+        log = self._logs.pop(peer_id, None)
+        if log is not None:
+            log.forget()
+        if self._cache is not None:
+            try:
+                await self._cache.forget(peer_id)
+            except CacheError as error:
+                self.damage = str(error)

@@ -1,0 +1,132 @@
+"""What one peer's log says, as far as it was read. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cluster.messages import BlobLine, DropLine, Line, LogPage, TagLine, read_lines
+from node.catalog import Change, Holding, TagChange, Visibility
+from node.cid import Cid
+from node.digest import Digest
+from node.errors import InvalidError
+from node.reference import Repository, Tag
+from node.repositories import TagSeen
+
+LATEST_S = 60.0
+"""Observations dated later than this after now are ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a page changed: the lines to keep, by the key that each replaces."""
+
+    fresh: bool
+    """Everything known before is void: the log is another one."""
+    lines: tuple[Line, ...]
+    log_id: str
+    since: int
+    upto: int
+
+
+@dataclass(slots=True)
+class PeerLog:
+    """The holdings and tag observations of one peer; `proven` when every line came over an authenticated channel."""
+
+    proven: bool
+    log_id: str = ""
+    since: int = 0
+    whole: bool = False
+    """Whether its end was reached at least once."""
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    tags: dict[tuple[Repository, Tag], TagSeen] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.blobs) + len(self.tags)
+
+    def apply(self, page: LogPage, now: float) -> Update:
+        """Take in a page that answers a request for what follows `since` of `log_id`.
+
+        Raises:
+            InvalidError: when the page contradicts itself; nothing was taken in.
+        """
+        fresh = page.log != self.log_id
+        if not fresh and page.upto < self.since:  # it lost its last changes, and may use their numbers again
+            self.forget()
+            return Update(True, (), page.log, 0, 0)
+        start = 0 if fresh else self.since
+        lines = [line for line in page.lines if self._wanted(line, now)]
+        changes = read_lines(lines)
+        _check_order(page, start)
+        if fresh:
+            self.forget()
+        for change in changes:
+            self._take(change)
+        self.log_id, self.since, self.whole = page.log, page.upto, self.whole or not page.more
+        return Update(fresh, tuple(lines), page.log, start, page.upto)
+
+    def load(self, lines: Sequence[Line]) -> None:
+        """Take in lines that were kept on disk.
+
+        Raises:
+            InvalidError: when a line is malformed.
+        """
+        for change in read_lines(lines):
+            self._take(change)
+
+    def forget(self) -> None:
+        """Start over."""
+        self.blobs, self.tags = {}, {}
+        self.log_id, self.since, self.whole = "", 0, False
+
+    def holding(self, digest: Digest) -> Holding | None:
+        """What the peer holds under a digest."""
+        packed = self.blobs.get(key_of(digest))
+        return None if packed is None else _unpack(digest, packed)
+
+    def drop(self, digest: Digest) -> None:
+        """Do not believe in this holding any more, until the log names it anew."""
+        self.blobs.pop(key_of(digest), None)
+
+    def _wanted(self, line: Line, now: float) -> bool:
+        if not isinstance(line, TagLine):
+            return True
+        return self.proven and math.isfinite(line.seen_at) and 0 <= line.seen_at <= now + LATEST_S
+
+    def _take(self, change: Change | TagChange) -> None:
+        if isinstance(change, TagChange):
+            self.tags[(change.seen.repository, change.seen.tag)] = change.seen
+        elif change.holding is None or (change.holding.visibility is not Visibility.PUBLIC and not self.proven):
+            self.drop(change.digest)
+        else:
+            self.blobs[key_of(change.digest)] = _pack(change.holding)
+
+
+def key_of(digest: Digest) -> bytes:
+    """A short name of a digest: the hash itself; the lengths of the algorithms differ."""
+    return bytes.fromhex(digest.hex)
+
+
+def line_key(line: Line) -> str:
+    """What a later line about the same thing replaces."""
+    if isinstance(line, BlobLine | DropLine):
+        return line.digest
+    return f"{line.namespace}/{line.repository}:{line.tag}"
+
+
+def _check_order(page: LogPage, start: int) -> None:
+    before = start
+    for line in page.lines:
+        if line.seq <= before:
+            raise InvalidError("log: the lines are not in the order of their numbers")
+        before = line.seq
+    if page.upto < before or (page.more and page.upto <= start):
+        raise InvalidError("log: it says that it goes up to a number before its last line")
+
+
+def _pack(holding: Holding) -> bytes:
+    return holding.cid.raw + bytes((holding.visibility is Visibility.PUBLIC,)) + holding.size.to_bytes(8, "big")
+
+
+def _unpack(digest: Digest, packed: bytes) -> Holding:
+    visibility = Visibility.PUBLIC if packed[36] else Visibility.MEMBERS
+    return Holding(digest, Cid(packed[:36]), int.from_bytes(packed[37:], "big"), visibility)

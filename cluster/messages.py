@@ -1,0 +1,210 @@
+"""What nodes tell each other: msgpack maps with a version, at most so large, read into types or refused."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeVar
+
+import msgpack
+import msgspec
+
+from node.catalog import Change, Changes, Holding, TagChange, Visibility
+from node.cid import Cid, Codec
+from node.digest import Digest
+from node.errors import InvalidError
+from node.reference import Repository, Tag
+from node.repositories import TagSeen
+from node.unixfs import LEAF_BYTES
+
+VERSION: Final = 1
+CONTENT_TYPE: Final = "application/msgpack"
+MAX_HELLO_BYTES: Final = 16 * 1024
+MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+MAX_PAGE_ENTRIES: Final = 2000
+MAX_BLOB_BYTES: Final = 1 << 40
+"""Larger blobs are not believed to exist: the size bounds what fetching one may cost."""
+MAX_SEQ: Final = 1 << 62
+_PRINTABLE: Final = re.compile(r"[ -~\u00a0-\u0233]{1,64}")
+
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB_BYTES)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a node is. `boot` is new with each start; `port` is the mesh port to reach it at.
+
+    `url` is where it says it is reached, believed of members only. `secured`: it has a cluster secret.
+    """
+
+    v: int
+    id: Id
+    name: Name
+    boot: Id
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    secured: bool
+    software: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    url: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+
+
+class BlobLine(msgspec.Struct, frozen=True, array_like=True, tag="blob", forbid_unknown_fields=True):
+    """A log line: the node holds this blob."""
+
+    seq: Seq
+    digest: Text
+    cid: Annotated[bytes, msgspec.Meta(max_length=36)]
+    size: Size
+    visibility: Annotated[str, msgspec.Meta(pattern=r"^(public|members)\Z")]
+
+
+class DropLine(msgspec.Struct, frozen=True, array_like=True, tag="drop", forbid_unknown_fields=True):
+    """A log line: the node holds this blob no longer, or no longer shows it."""
+
+    seq: Seq
+    digest: Text
+
+
+class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_unknown_fields=True):
+    """A log line: what the node last saw a tag stand for."""
+
+    seq: Seq
+    namespace: Text
+    repository: Text
+    tag: Text
+    digest: Text
+    media_type: Text
+    seen_at: float
+    size: Size
+
+
+Line = BlobLine | DropLine | TagLine
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a node's change log."""
+
+    v: int
+    log: Id
+    upto: Seq
+    more: bool
+    lines: Annotated[list[Line], msgspec.Meta(max_length=MAX_PAGE_ENTRIES)]
+
+
+Message = TypeVar("Message", Hello, LogPage)
+
+
+def encode(message: Hello | LogPage) -> bytes:
+    """The bytes of a message."""
+    return bytes(msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Read a greeting.
+
+    Raises:
+        InvalidError: naming what is wrong: too large, no msgpack, an unknown version, a wrong type.
+    """
+    hello = _decode(data, Hello, MAX_HELLO_BYTES)
+    if not _PRINTABLE.fullmatch(hello.name):
+        raise InvalidError("hello: the name has characters that cannot be shown")
+    return hello
+
+
+def decode_page(data: bytes) -> LogPage:
+    """Read a page of a log.
+
+    Raises:
+        InvalidError: naming what is wrong: too large, no msgpack, an unknown version, a wrong type.
+    """
+    return _decode(data, LogPage, MAX_PAGE_BYTES)
+
+
+def shown_name(name: str) -> str:
+    """A name as others accept it: at most 64 characters that can be shown."""
+    return "".join(c if _PRINTABLE.fullmatch(c) else "?" for c in name)[:64].strip()
+
+
+def page_of(changes: Changes) -> LogPage:
+    """The page that says what the store's log says."""
+    return LogPage(
+        v=VERSION,
+        log=changes.log_id,
+        upto=changes.upto,
+        more=changes.more,
+        lines=[_line(entry) for entry in changes.entries],
+    )
+
+
+def read_lines(lines: Sequence[Line]) -> list[Change | TagChange]:
+    """The changes that a page tells of.
+
+    Raises:
+        InvalidError: when a digest, CID, repository or tag is malformed.
+    """
+    return [_read_line(line) for line in lines]
+
+
+def _line(entry: Change | TagChange) -> Line:
+    if isinstance(entry, TagChange):
+        seen = entry.seen
+        repository = seen.repository
+        return TagLine(
+            entry.seq,
+            repository.namespace,
+            repository.name,
+            seen.tag.text,
+            str(seen.digest),
+            seen.media_type,
+            seen.seen_at,
+            seen.size,
+        )
+    if entry.holding is None:
+        return DropLine(entry.seq, str(entry.digest))
+    holding = entry.holding
+    return BlobLine(entry.seq, str(entry.digest), holding.cid.raw, holding.size, holding.visibility.value)
+
+
+def _read_line(line: Line) -> Change | TagChange:
+    digest = Digest.parse(line.digest)
+    if isinstance(line, DropLine):
+        return Change(line.seq, digest, None)
+    if isinstance(line, BlobLine):
+        cid = Cid.from_raw(line.cid)
+        if (cid.codec is Codec.RAW) != (line.size <= LEAF_BYTES):
+            raise InvalidError(f"log: a blob of {line.size} bytes cannot have the CID it is given")
+        holding = Holding(digest, cid, line.size, Visibility(line.visibility))
+        return Change(line.seq, digest, holding)
+    repository = Repository.parse(line.namespace, line.repository)
+    seen = TagSeen(repository, Tag.parse(line.tag), digest, line.media_type, line.seen_at, line.size)
+    return TagChange(line.seq, seen)
+
+
+def _decode(data: bytes, kind: type[Message], most: int) -> Message:
+    name = kind.__name__
+    if len(data) > most:
+        raise InvalidError(f"{name}: {len(data)} bytes, at most {most} are accepted")
+    try:
+        plain = msgpack.unpackb(
+            data,
+            max_str_len=1024,
+            max_bin_len=1024,
+            max_array_len=MAX_PAGE_ENTRIES,
+            max_map_len=64,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise InvalidError(f"{name}: no msgpack within the limits ({_short(error)})") from None
+    if not isinstance(plain, dict):
+        raise InvalidError(f"{name}: a map is expected")
+    version = plain.get("v")
+    if version != VERSION or isinstance(version, bool):
+        raise InvalidError(f"{name}: version {str(version)[:20]!r} is not spoken here, only {VERSION}")
+    try:
+        return msgspec.convert(plain, kind, builtin_types=(bytes,))
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise InvalidError(f"{name}: {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(error)[:160]) or type(error).__name__

@@ -1,0 +1,240 @@
+"""Fetching one blob from many peers at once: every leaf is verified before it is written."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from yarl import URL
+
+from cluster.config import Limits, Timings
+from cluster.swarm.leaves import WrongMappingError, fetch_dag
+from cluster.swarm.plan import Piece, Plan
+from cluster.swarm.reading import LeafReader
+from node.cid import Cid, Codec
+from node.digest import Digest
+from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.ipfs.gateway import GatewayClient
+from node.source import Sink
+from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag
+
+SMALLEST_WAIT_S: Final = 0.05
+
+
+class Trusting(Protocol):
+    """A sink that need not hash leaves which were verified already."""
+
+    def trust(self, dag: Dag) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A peer to fetch from."""
+
+    peer_id: str
+    url: URL
+    proof: Callable[[str], Mapping[str, str]]
+    """Headers that prove who we are, for a GET of a path with query."""
+    digest: Digest
+    """What the peer says that the file is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Whom the swarm tells what a peer did."""
+
+    failed: Callable[[Source, str], None]
+    lied: Callable[[Source, str], None]
+    lacks: Callable[[Source], None]
+    received: Callable[[Source, int], None]
+
+
+class Swarm:
+    """Fetches blobs; one for the whole cluster."""
+
+    def __init__(self, gateway: GatewayClient, timings: Timings, limits: Limits, faults: Faults) -> None:
+        self.gateway = gateway
+        self.timings = timings
+        self.limits = limits
+        self.faults = faults
+
+    async def fetch(self, cid: Cid, size: int, sources: Sequence[Source], sink: Sink) -> None:
+        """Write the file `cid` of `size` bytes from `sink.prefix` on, first byte as early as possible.
+
+        Raises:
+            NotFoundError: when none of the sources has it.
+            UnreachableError: when no source is left that gives bytes in time.
+            WrongMappingError: when `cid` is none of a file of this size.
+        MismatchError: when the sink was told of another size.
+            FullError: when the disk has no room.
+        """
+        sink.expect(size)
+        fetch = _Fetch(self, cid, sources, sink)
+        if cid.codec is Codec.RAW:
+            if size == 0 and cid.hash != EMPTY_LEAF:
+                raise WrongMappingError(f"{cid} is not empty")
+            dag = Dag(size, cid, cid.hash, ())
+        else:
+            dag = await fetch_dag(cid, size, fetch.block)
+        trust: Callable[[Dag], None] | None = getattr(sink, "trust", None)
+        if trust is not None:
+            trust(dag)
+        await fetch.run(dag)
+
+
+class _SinkFailed(Exception):
+    """The sink did not take bytes, which is no peer's fault."""
+
+    def __init__(self, error: LayermeshError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Fetch:
+    """One blob on its way."""
+
+    def __init__(self, swarm: Swarm, cid: Cid, sources: Sequence[Source], sink: Sink) -> None:
+        self._swarm = swarm
+        self._cid = cid
+        self._sources = list(sources)
+        self._sink = sink
+        self._using: Counter[str] = Counter()
+        self._moved = asyncio.Condition()
+        self._workers: list[asyncio.Task[None]] = []
+        self._refused: LayermeshError | None = None
+        self._fault: str | None = None
+
+    async def block(self, cid: Cid) -> bytes:
+        """An interior node from the first source that has it."""
+        while self._sources:
+            source = self._sources[0]
+            headers = source.proof(f"/ipfs/{cid}?format=raw")
+            try:
+                async with asyncio.timeout(self._swarm.timings.leaf_s):
+                    data = await self._swarm.gateway.block(source.url, cid, headers=headers)
+            except (LayermeshError, TimeoutError) as error:
+                self._lost(source, error)
+            else:
+                self._swarm.faults.received(source, len(data))
+                return data
+        raise self._end()
+
+    async def run(self, dag: Dag) -> None:
+        """Fetch the leaves."""
+        if self._sink.prefix >= dag.size:
+            return
+        plan = Plan(self._sink.prefix // LEAF_BYTES, dag.leaf_count, self._swarm.timings.hedge_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in range(self._slots(dag)):
+                    self._workers.append(group.create_task(self._work(slot, plan, dag)))
+        except* _SinkFailed as failed:
+            first = failed.exceptions[0]
+            self._refused = first.error if isinstance(first, _SinkFailed) else None
+        if self._refused is not None:
+            raise self._refused
+        if not plan.complete:
+            raise self._end()
+
+    def _slots(self, dag: Dag) -> int:
+        limits = self._swarm.limits
+        most = min(limits.requests_in_flight, limits.requests_per_peer * len(self._sources))
+        return min(most, max(1, dag.leaf_count // 4))
+
+    async def _work(self, slot: int, plan: Plan, dag: Dag) -> None:
+        """One connection: piece after piece, from whichever source is least used."""
+        while not plan.complete:
+            source = self._pick()
+            if source is None:
+                return
+            piece = plan.take(slot, asyncio.get_running_loop().time())
+            if piece is None:
+                await self._wait()
+                continue
+            self._using[source.peer_id] += 1
+            try:
+                await self._fetch_piece(source, piece, plan, dag)
+            except LayermeshError as error:
+                self._lost(source, error)
+            finally:
+                self._using[source.peer_id] -= 1
+                plan.release(piece)
+                await self._tell()
+
+    async def _fetch_piece(self, source: Source, piece: Piece, plan: Plan, dag: Dag) -> None:
+        loop, timings = asyncio.get_running_loop(), self._swarm.timings
+        start, stop = piece.at * LEAF_BYTES, min(piece.stop * LEAF_BYTES, dag.size)
+        headers = source.proof(f"/ipfs/{self._cid}")
+        body = self._swarm.gateway.body(source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s)
+        async with aclosing(body):
+            reader = LeafReader(body, timings.leaf_s)
+            while piece.at < piece.stop and source in self._sources and not plan.complete:
+                leaf = dag.leaf(piece.at)
+                data = await reader.read(leaf.length)
+                plan.came(piece, loop.time())
+                hash_now = await loop.run_in_executor(None, _sha256, data)
+                if hash_now != dag.leaves[piece.at * HASH_BYTES : (piece.at + 1) * HASH_BYTES]:
+                    raise MismatchError("its bytes are not those of the block it names")
+                if not plan.has(piece.at):
+                    await self._write(leaf.offset, data)
+                self._swarm.faults.received(source, leaf.length)
+                plan.done(piece, loop.time())
+                await self._tell()
+        if plan.complete:
+            self._stop_others()
+
+    def _stop_others(self) -> None:
+        """All is here: nobody need wait for connections that still fetch something twice."""
+        for worker in self._workers:
+            if worker is not asyncio.current_task():
+                worker.cancel()
+
+    async def _write(self, offset: int, data: bytearray) -> None:
+        try:
+            await self._sink.write(offset, memoryview(data))
+        except LayermeshError as error:
+            raise _SinkFailed(error) from error
+
+    def _pick(self) -> Source | None:
+        most = self._swarm.limits.requests_per_peer
+        free = [source for source in self._sources if self._using[source.peer_id] < most]
+        return min(free, key=lambda source: self._using[source.peer_id], default=None)
+
+    def _lost(self, source: Source, error: LayermeshError | TimeoutError) -> None:
+        """A source gave nothing good: go on with the others."""
+        if source not in self._sources:
+            return
+        self._sources.remove(source)
+        reason = str(error) or "it gave no bytes in time"
+        if isinstance(error, MismatchError):
+            self._swarm.faults.lied(source, reason)
+        elif isinstance(error, NotFoundError):
+            self._swarm.faults.lacks(source)
+        else:
+            self._swarm.faults.failed(source, reason)
+        if not isinstance(error, NotFoundError):
+            self._fault = reason
+
+    def _end(self) -> LayermeshError:
+        if self._fault is None:
+            return NotFoundError("no peer has the blob any more")
+        return UnreachableError(f"no peer is left that gives the blob: {self._fault}")
+
+    async def _wait(self) -> None:
+        async with self._moved:
+            try:
+                async with asyncio.timeout(max(SMALLEST_WAIT_S, self._swarm.timings.hedge_s / 2)):
+                    await self._moved.wait()
+            except TimeoutError:
+                return
+
+    async def _tell(self) -> None:
+        async with self._moved:
+            self._moved.notify_all()
+
+
+def _sha256(data: bytearray) -> bytes:
+    return hashlib.sha256(data).digest()
