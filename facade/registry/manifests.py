@@ -106,6 +106,8 @@ class Manifests:
     async def _by_tag(self, repository: Repository, tag: Tag) -> Answer:
         known = await self._last_seen(repository, tag)
         try:
+            if known and not self._upstream.available(repository.namespace):
+                raise UnreachableError("upstream has just failed")
             async with asyncio.timeout(self._waits.fallback_s if known else None):
                 return await self._ask(repository, tag, known)
         except (UnreachableError, MismatchError, TimeoutError) as error:

@@ -12,7 +12,7 @@ from typing import Final, Self
 from facade.upstream.aside import Aside
 from facade.upstream.asking import Asker, Question
 from facade.upstream.bodies import parse_content_range, pour, size_from_range, span_of
-from facade.upstream.config import BUILT_IN, UpstreamConfig
+from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from facade.upstream.proxies import Proxies
 from facade.upstream.tokens import Tokens
@@ -191,15 +191,20 @@ class Upstreams:
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
         """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
 
+        Where what credentials open is refused to clients, none are sent: an answer then says that anybody may read it.
+
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
         path = f"blobs/{digest}"
-        answer, _ = await self._ask("HEAD", repository, path, also=_NO_HEAD)
+        anonymous = self.config(repository.namespace).access is Access.REFUSE
+        answer, _ = await self._ask("HEAD", repository, path, also=_NO_HEAD, anonymous=anonymous)
         answer.close()
         if answer.status == 200 and answer.length is not None:
             return answer.length
-        answer, _ = await self._ask("GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED)
+        answer, _ = await self._ask(
+            "GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED, anonymous=anonymous
+        )
         try:
             return size_from_range(answer)
         finally:
