@@ -17,8 +17,9 @@ from rich.console import Console
 
 from tests.bench.context import Bench
 from tests.bench.measures import cold, ingest, memory, peer, start, warm
+from tests.bench.others import Others
 from tests.bench.report import show, write
-from tests.bench.rows import Failed, Missing, MissingToolError, Outcome
+from tests.bench.rows import Disturbed, Failed, Missing, MissingToolError, Outcome
 
 MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "manifest": warm.manifest,
@@ -59,6 +60,7 @@ def _measure(name: str, *, quick: bool) -> list[Outcome]:
         print(f"[{time.monotonic() - began:5.1f} s] {name}: {text}", file=sys.stderr, flush=True)
 
     outcomes: list[Outcome] = []
+    others = Others()
     with tempfile.TemporaryDirectory(prefix="layermesh-bench-") as folder:
         bench = Bench(name, Path(folder), rounds=2 if quick else 5, seconds=0.5 if quick else 1.0, say=say)
         say("starting")
@@ -69,7 +71,8 @@ def _measure(name: str, *, quick: bool) -> list[Outcome]:
         except Exception as error:  # the others go on; the table names this one
             say(f"failed: {error!r}")
             outcomes.append(Failed(name, f"{type(error).__name__}: {error}"[:600]))
-    say("done")
+    outcomes.append(Disturbed(name, others.cores()))
+    say(f"done; other processes kept {others.cores():.2f} cores busy")
     return outcomes
 
 

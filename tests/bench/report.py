@@ -12,9 +12,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.rows import Aim, Failed, Missing, Outcome, Row, middle
+from tests.bench.rows import Aim, Disturbed, Failed, Missing, Outcome, Row, middle
 
 _LIBRARIES: Final = ("aiohttp", "aiosqlite", "layermesh", "msgpack", "msgspec", "zeroconf")
+_TOLERABLE_CORES: Final = 0.2
 _SIGNS: Final = {
     Aim.RATIO_AT_LEAST: "≥ {:.2f}x",
     Aim.RATIO_AT_MOST: "≤ {:.2f}x",
@@ -31,6 +32,8 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
         table.add_column(title, justify="right" if title in ("layermesh", "peer's", "result", "target") else "left")
     before = ""
     for outcome in outcomes:
+        if isinstance(outcome, Disturbed):
+            continue
         if outcome.name != before and before:
             table.add_section()
         before = outcome.name
@@ -38,9 +41,12 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
     console.print(table)
     for note in dict.fromkeys(f"{row.name}: {row.note}" for row in outcomes if isinstance(row, Row) and row.note):
         console.print(note)
+    for outcome in outcomes:
+        if isinstance(outcome, Disturbed) and outcome.cores > _TOLERABLE_CORES:
+            console.print(f"{outcome.name}: other processes kept {outcome.cores:.2f} cores busy; run it again")
 
 
-def _cells(outcome: Outcome) -> tuple[str, ...]:
+def _cells(outcome: Row | Missing | Failed) -> tuple[str, ...]:
     if isinstance(outcome, Missing):
         return (f"{outcome.name}: {outcome.peer} is missing", "", "", outcome.peer, "", "missing", "", outcome.provides)
     if isinstance(outcome, Failed):
@@ -92,6 +98,8 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
         return {"name": outcome.name, "missing": outcome.peer, "provides": outcome.provides}
     if isinstance(outcome, Failed):
         return {"name": outcome.name, "failed": outcome.reason}
+    if isinstance(outcome, Disturbed):
+        return {"name": outcome.name, "cores_busy_with_others": round(outcome.cores, 2)}
     return {
         "name": outcome.name,
         "what": outcome.what,

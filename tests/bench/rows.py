@@ -79,7 +79,15 @@ class Failed:
     reason: str
 
 
-Outcome = Row | Missing | Failed
+@dataclass(frozen=True, slots=True)
+class Disturbed:
+    """How many cores others kept busy during a measurement; ours and its peers' rows stand before it."""
+
+    name: str
+    cores: float
+
+
+Outcome = Row | Missing | Failed | Disturbed
 
 
 class MissingToolError(Exception):
