@@ -30,7 +30,7 @@ _REPOSITORY: Final = Repository("docker.io", "bench/ingest")
 def ingest(bench: Bench) -> Iterator[Outcome]:
     """Store.ingest of 1 GiB from memory, expect() to commit() done, against hashlib.sha256 over the same memory.
 
-    Both in one process of its own, in alternation, over pieces of 256 KiB; the blob is dropped after each round. Two such
+    Both in one process of its own, in alternation, over pieces of 256 KiB; the blob is dropped each time. Two such
     passes in two threads are the floor: the two hashes alone, without a file (near one pass if two cores are free).
     """
     options = ["--folder", str(bench.work), "--rounds", str(bench.rounds)]
