@@ -10,13 +10,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from cluster.cluster import PeerStatus
+from cluster.cluster import PeerState, PeerStatus
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
 from facade.upstream.config import UpstreamConfig
 from node.store import Stats
 
 LOW_DISK_BYTES: Final = 512 * 1024 * 1024
+MOST_PEER_WARNINGS: Final = 5
 
 
 class Held(Protocol):
@@ -139,7 +140,7 @@ def status(node: Running) -> StatusReport:
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
         upstreams=[_upstream(config, node.available(config.namespace)) for config in node.upstreams],
-        warnings=[*_disk_warnings(free, node.data), *node.cluster.warnings],
+        warnings=[*_disk_warnings(free, node.data), *node.cluster.warnings, *_peer_warnings(node.cluster.peers())],
     )
 
 
@@ -180,3 +181,9 @@ def _disk_warnings(free: int | None, data: Path) -> list[str]:
     if free >= LOW_DISK_BYTES:
         return []
     return [f"{data}: only {free // (1024 * 1024)} MiB are free; what does not fit is passed on without being kept"]
+
+
+def _peer_warnings(peers: Sequence[PeerStatus]) -> list[str]:
+    """What keeps nodes that are there from being peers, such as a clock that differs."""
+    noted = [peer for peer in peers if peer.note and peer.state is not PeerState.GONE]
+    return [f"{peer.name or peer.url}: {peer.note}" for peer in noted[:MOST_PEER_WARNINGS]]

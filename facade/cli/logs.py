@@ -51,7 +51,11 @@ class _Forward(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):
             message = str(record.msg)
-        structlog.get_logger().log(record.levelno, message, logger=record.name, exc_info=record.exc_info or None)
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ == "aiohttp.http_exceptions":
+            structlog.get_logger().debug("what a client sent is no HTTP", logger=record.name, error=str(error))
+        else:
+            structlog.get_logger().log(record.levelno, message, logger=record.name, exc_info=error)
 
 
 def _flat(value: object) -> str:

@@ -12,7 +12,8 @@ from aiohttp.typedefs import Handler, Middleware
 from facade.cli.sockets import BACKLOG, Listener
 from facade.metrics import Metrics
 
-GRACE_S: Final = 10.0
+GRACE_S: Final = 9.0
+"""All is over within 10 s: one is left for closing the parts."""
 _CUT_S: Final = 0.05
 
 

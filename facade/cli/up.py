@@ -42,13 +42,11 @@ def command(config: Path | None, **flags: object) -> None:
 
 
 async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
-    """Serve until the first SIGTERM or SIGINT; the second one cuts what is still being sent."""
+    """Serve until the first SIGTERM or SIGINT; the second one cuts what is still being sent, the third ends all."""
     from facade.cli.node import open_node  # half a second of loading; mistakes in the settings are said before
 
     stop, cut = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: cut.set() if stop.is_set() else stop.set())
+    _on_signals(stop, cut)
     try:
         async with open_node(wiring, listeners, cut) as node:
             click.echo(announcement(node))
@@ -57,6 +55,21 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
     except BaseExceptionGroup as group:
         raise _told(group) from group
     log.info("stopped")
+
+
+def _on_signals(stop: asyncio.Event, cut: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        if not stop.is_set():
+            stop.set()
+        else:
+            cut.set()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
 
 
 def announcement(node: "Running") -> str:

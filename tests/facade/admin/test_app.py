@@ -1,6 +1,7 @@
 """The admin listener on the wire."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ async def test_a_data_folder_that_is_gone_is_a_warning(client: ClientSession, ru
         answer = await response.json()
     assert answer["disk_free_bytes"] is None
     assert "cannot be read any more" in answer["warnings"][0]
+
+
+async def test_what_keeps_a_node_from_being_a_peer_is_a_warning(client: ClientSession, known: Known) -> None:
+    known.neighbours = (
+        replace(peer("late", PeerState.CANDIDATE), note="its clock differs by 300 s"),
+        replace(peer("left", PeerState.GONE), note="no answer"),
+    )
+    async with client.get("/api/status") as response:
+        warnings = (await response.json())["warnings"]
+    assert "late: its clock differs by 300 s" in warnings
+    assert not any("no answer" in warning for warning in warnings)
 
 
 async def test_peers_are_listed(client: ClientSession) -> None:
