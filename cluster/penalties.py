@@ -58,5 +58,6 @@ class Penalties:
         if len(self._given) >= MOST:
             self._given = {other: p for other, p in self._given.items() if p.until > now}
         if len(self._given) >= MOST:
-            del self._given[min(self._given, key=lambda other: self._given[other].until)]
+            last = sorted(self._given.items(), key=lambda item: item[1].until)
+            self._given = dict(last[MOST // 4 :])
         self._given[url] = penalty

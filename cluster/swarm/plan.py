@@ -74,6 +74,10 @@ class Plan:
                 self._frontier += 1
         piece.at, piece.since = piece.at + 1, now
 
+    def lags(self, piece: Piece, now: float) -> bool:
+        """Whether a connection does not get on: no leaf for longer than three usually take."""
+        return now - piece.since >= max(self._hedge_s, 3 * self._leaf_s)
+
     def release(self, piece: Piece) -> None:
         """The connection goes on with this piece no more; what is missing of it is for others."""
         self._active.remove(piece)
@@ -103,9 +107,8 @@ class Plan:
 
     def _lagging(self, worker: int, now: float) -> tuple[int, int]:
         """What is left of the first piece that another connection does not get on with."""
-        patience_s = max(self._hedge_s, 3 * self._leaf_s)
         for piece in self._others(worker):
-            if now - piece.since >= patience_s and not self._shared(piece):
+            if self.lags(piece, now) and not self._shared(piece):
                 start, stop = piece.at, piece.stop
                 piece.stop = piece.at + 1
                 return start, stop

@@ -104,6 +104,7 @@ class _Fetch:
         self._using: Counter[str] = Counter()
         self._moved = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
+        self._at_work: dict[int, tuple[Source, Piece]] = {}
         self._refused: LayermeshError | None = None
         self._fault: str | None = None
 
@@ -155,12 +156,14 @@ class _Fetch:
                 await self._wait()
                 continue
             self._using[source.peer_id] += 1
+            self._at_work[slot] = source, piece
             try:
                 await self._fetch_piece(source, piece, plan, dag)
             except LayermeshError as error:
                 self._lost(source, error)
             finally:
                 self._using[source.peer_id] -= 1
+                del self._at_work[slot]
                 plan.release(piece)
                 await self._tell()
 
@@ -184,10 +187,14 @@ class _Fetch:
                 plan.done(piece, loop.time())
                 await self._tell()
         if plan.complete:
-            self._stop_others()
+            self._stop_others(plan)
 
-    def _stop_others(self) -> None:
+    def _stop_others(self, plan: Plan) -> None:
         """All is here: nobody need wait for connections that still fetch something twice."""
+        now = asyncio.get_running_loop().time()
+        for source, piece in list(self._at_work.values()):
+            if plan.lags(piece, now):
+                self._lost(source, UnreachableError("it stalled, and others did its work"))
         for worker in self._workers:
             if worker is not asyncio.current_task():
                 worker.cancel()

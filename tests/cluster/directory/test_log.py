@@ -1,0 +1,141 @@
+"""What a peer's log says, whatever pages it comes in."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.directory.log import PeerLog, line_key
+from cluster.messages import BlobLine, DropLine, Line, LogPage, TagLine
+from node.digest import Digest
+from node.errors import InvalidError
+
+LOG, OTHER = "1" * 32, "2" * 32
+NOW = 1_000_000.0
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def cid(number: int) -> bytes:
+    return b"\x01\x55\x12\x20" + number.to_bytes(32, "big")
+
+
+def blob(seq: int, number: int, visibility: str = "public") -> BlobLine:
+    return BlobLine(seq, digest(number), cid(seq), number, visibility)
+
+
+def tagged(seq: int, tag: str, seen_at: float) -> TagLine:
+    return TagLine(seq, "docker.io", "library/x", tag, digest(1), "m", seen_at, 5)
+
+
+def page(lines: Sequence[Line], upto: int | None = None, log: str = LOG, more: bool = False) -> LogPage:
+    last = lines[-1].seq if lines else 0
+    return LogPage(v=1, log=log, upto=last if upto is None else upto, more=more, lines=list(lines))
+
+
+class Origin:
+    """A node's log with one line a key, as the store keeps it."""
+
+    def __init__(self) -> None:
+        self.log, self.seq = LOG, 0
+        self.lines: dict[str, Line] = {}
+
+    def say(self, number: int, held: bool) -> None:
+        self.seq += 1
+        if held:
+            self.lines[digest(number)] = blob(self.seq, number)
+        elif digest(number) in self.lines:
+            self.lines[digest(number)] = DropLine(self.seq, digest(number))
+
+    def start_over(self) -> None:
+        self.log, self.seq, self.lines = f"{int(self.log, 16) + 1:032x}", 0, {}
+
+    def page(self, log: str, since: int, limit: int) -> LogPage:
+        start = since if log == self.log else 0
+        after = sorted((line for line in self.lines.values() if line.seq > start), key=lambda line: line.seq)
+        taken = after[:limit]
+        more = len(after) > limit
+        return page(taken, taken[-1].seq if more else self.seq, self.log, more)
+
+
+Step = st.tuples(st.just("say"), st.integers(0, 12), st.booleans()) | st.tuples(
+    st.sampled_from(["pull", "over"]), st.integers(1, 5), st.booleans()
+)
+
+
+@given(st.lists(Step, max_size=80))
+def test_a_follower_ends_with_what_the_node_holds(steps: list[tuple[str, int, bool]]) -> None:
+    origin, log = Origin(), PeerLog(proven=True)
+    kept: dict[str, Line] = {}
+    for step, number, flag in [*steps, *[("pull", 3, True)] * 30]:
+        if step == "say":
+            origin.say(number, flag)
+        elif step == "over" and flag:
+            origin.start_over()
+        else:
+            update = log.apply(origin.page(log.log_id, log.since, number), NOW)
+            kept = {} if update.fresh else kept
+            kept |= {line_key(line): line for line in update.lines}
+    held = {line.digest: line.cid for line in origin.lines.values() if isinstance(line, BlobLine)}
+    assert {d: h.cid.raw for d in map(digest, range(13)) if (h := log.holding(Digest.parse(d)))} == held
+    assert {key: line.cid for key, line in kept.items() if isinstance(line, BlobLine)} == held
+    again = PeerLog(proven=True)
+    again.load(list(kept.values()))
+    assert again.blobs == log.blobs
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        page([blob(2, 1), blob(1, 2)]),
+        page([blob(1, 1), blob(1, 2)]),
+        page([blob(5, 1)], upto=4),
+        page([], upto=0, more=True),
+        page([blob(0, 1)]),
+        page([blob(1, 1), BlobLine(2, "sha256:no", cid(1), 1, "public")]),
+        page([blob(1, 1), BlobLine(2, digest(2), b"\x00" * 36, 1, "public")]),
+    ],
+)
+def test_a_page_that_contradicts_itself_changes_nothing(wrong: LogPage) -> None:
+    log = PeerLog(proven=False)
+    with pytest.raises(InvalidError):
+        log.apply(wrong, NOW)
+    assert (len(log), log.since) == (0, 0)
+
+
+def test_a_log_that_lost_its_end_is_read_anew() -> None:
+    log = PeerLog(proven=False)
+    log.apply(page([blob(1, 1), blob(9, 2)]), NOW)
+    update = log.apply(page([], upto=5), NOW)
+    assert update.fresh
+    assert (len(log), log.since) == (0, 0)
+
+
+def test_a_strangers_tags_are_not_even_kept() -> None:
+    log = PeerLog(proven=False)
+    update = log.apply(page([tagged(1, "latest", NOW), blob(2, 1)]), NOW)
+    assert not log.tags
+    assert [line_key(line) for line in update.lines] == [digest(1)]
+
+
+def test_a_stranger_cannot_speak_for_members() -> None:
+    log = PeerLog(proven=False)
+    log.apply(page([blob(1, 1, "members")]), NOW)
+    assert log.holding(Digest.parse(digest(1))) is None
+
+
+@pytest.mark.parametrize("seen_at", [NOW + 61, NOW + 86_400, math.inf, math.nan, -1.0])
+def test_a_tag_from_the_future_is_ignored_also_when_its_day_comes(seen_at: float) -> None:
+    log = PeerLog(proven=True)
+    log.apply(page([tagged(1, "latest", seen_at)]), NOW)
+    assert not log.tags
+
+
+def test_a_members_tag_within_a_minute_of_now_is_kept() -> None:
+    log = PeerLog(proven=True)
+    log.apply(page([tagged(1, "latest", NOW + 59)]), NOW)
+    assert len(log.tags) == 1
