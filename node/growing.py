@@ -6,7 +6,7 @@ works at a time; what arrives meanwhile makes up the next batch, so the handoffs
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -14,16 +14,15 @@ from typing import Final, TypeVar
 
 from node.digest import Algorithm, Digest
 from node.errors import FullError, LayermeshError, MismatchError
-from node.hashing import DigestPass, LeafPass, Pass
+from node.hashing import DigestPass, LeafPass, Pass, Piece, Recent
 from node.spans import Spans
 from node.unixfs import LEAF_BYTES, Dag, build_dag
 from node.workers import Pulse, Workers
 
 MAX_QUEUED_BYTES: Final = LEAF_BYTES
 """Beyond this much that is not written yet, whoever writes waits."""
-MAX_LAG_BYTES: Final = 32 * LEAF_BYTES
+MAX_LAG_BYTES: Final = 4 * LEAF_BYTES
 """Beyond this much that is not hashed yet, whoever writes waits."""
-Piece = tuple[int, bytes | memoryview]
 T = TypeVar("T")
 
 
@@ -45,10 +44,11 @@ class Growing:
         self._fd: int | None = None
         self._claimed = Spans()
         self._written = Spans()
-        self._queue: list[Piece] = []
+        self._queue: list[tuple[int, Piece]] = []
         self._queued_bytes = 0
         self._jobs = 0
         self._busy: set[object] = set()
+        self._recent = Recent(workers)
         self._digest_pass = DigestPass(digest)
         self._leaf_pass = LeafPass()
         self._trusted: Dag | None = None
@@ -83,8 +83,7 @@ class Growing:
         """Whether whoever writes should wait."""
         if self._claimed.prefix == self.size:  # the last piece came: who brought it may look at `prefix` next
             return not self.flushed
-        lag = self.prefix - min(self._digest_pass.done, self.prefix if self._spared_leaves else self._leaf_pass.done)
-        return self._queued_bytes > MAX_QUEUED_BYTES or lag > MAX_LAG_BYTES
+        return self._queued_bytes > MAX_QUEUED_BYTES or self.prefix - self._hashed_upto > MAX_LAG_BYTES
 
     def expect(self, size: int) -> None:
         """Say how long the blob is; an earlier source's trust ends.
@@ -104,7 +103,7 @@ class Growing:
         if not self._claimed.end:
             self._trusted = dag
 
-    def put(self, offset: int, data: bytes | memoryview) -> None:
+    def put(self, offset: int, data: Piece) -> None:
         """Queue bytes to be written. Bytes that are there, or queued, stay as they were: their hash may be taken.
 
         Raises:
@@ -155,6 +154,10 @@ class Growing:
         one_leaf = self.size is not None and self.size <= LEAF_BYTES and self._digest.algorithm is Algorithm.SHA256
         return self._trusted is not None or one_leaf
 
+    @property
+    def _hashed_upto(self) -> int:
+        return self._digest_pass.done if self._spared_leaves else min(self._digest_pass.done, self._leaf_pass.done)
+
     def _distrust(self) -> None:
         if self._trusted is not None:
             self._trusted = None
@@ -173,10 +176,11 @@ class Growing:
         self._busy.add("write")
         self._submit(self._workers.disk, partial(_write_pieces, fd, batch), lambda _: self._wrote(batch))
 
-    def _wrote(self, batch: list[Piece]) -> None:
+    def _wrote(self, batch: list[tuple[int, Piece]]) -> None:
         self._busy.discard("write")
         for offset, data in batch:
             self._written.add(offset, offset + len(data))
+            self._recent.add(offset, data)
             self._queued_bytes -= len(data)
         self.prefix = self._written.prefix
         self._write()
@@ -197,12 +201,14 @@ class Growing:
         upto = each.reach(self.prefix, self.whole)
         if upto <= each.done:
             return
-        fd = self.fileno()
+        pieces = self._recent.between(each.done, upto)
+        work = partial(each.read, self.fileno(), upto) if pieces is None else partial(_take, each, pieces)
         self._busy.add(each)
-        self._submit(self._workers.hashing, partial(each.advance, fd, upto), lambda _: self._hashed(each))
+        self._submit(self._workers.hashing, work, lambda _: self._hashed(each))
 
     def _hashed(self, each: Pass) -> None:
         self._busy.discard(each)
+        self._recent.forget(self._hashed_upto)
         self._advance()
 
     def _judge(self) -> None:
@@ -243,6 +249,7 @@ class Growing:
 
     def _closed(self, _: None) -> None:
         self._fd = None
+        self._recent.clear()
         self.closed = True
 
 
@@ -255,7 +262,12 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
 
 
-def _write_pieces(fd: int, pieces: list[Piece]) -> None:
+def _take(each: Pass, pieces: Sequence[Piece]) -> None:
+    for piece in pieces:
+        each.take(piece)
+
+
+def _write_pieces(fd: int, pieces: list[tuple[int, Piece]]) -> None:
     for offset, data in pieces:
         written = os.pwrite(fd, data, offset)
         while written < len(data):

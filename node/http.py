@@ -1,10 +1,18 @@
 """HTTP pieces that every server here shares: byte ranges (RFC 9110, section 14) and bodies sent by the kernel."""
 
-from typing import Protocol
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from typing import IO, Final, Protocol, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from node.errors import InvalidError
+
+_ONE_RANGE: Final = re.compile(r"(?i:bytes)[ \t]*=[ \t,]*(\d{0,19})[ \t]*-[ \t]*(\d{0,19})[ \t,]*")
+_COPY_BYTES: Final = 256 * 1024
 
 
 class RangeError(InvalidError):
@@ -27,13 +35,28 @@ def parse_range(header: str | None, size: int) -> range | None:
     Raises:
         RangeError: when the range is unsatisfiable.
     """
-    raise NotImplementedError
+    found = _ONE_RANGE.fullmatch(header.strip()) if header else None
+    if found is None or found.groups() == ("", ""):
+        return None
+    first, last = found.groups()
+    if not first:
+        start, stop = max(size - int(last), 0), size
+        if not size and int(last):
+            return None  # the last bytes of nothing are nothing, which no 206 can say
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= stop:
+        raise RangeError(size)
+    return range(start, stop)
 
 
 class FileRange(web.StreamResponse):
     """A 200, or 206 for a part, whose body is `wanted` (all when None) of the `size` bytes from `offset` on of a file.
 
-    The file must stay open until `prepare` returns.
+    The kernel copies from the file to the socket; where it cannot (TLS), a thread reads. The file must stay open until
+    `prepare` returns. `sent` says afterwards how many bytes of the body were handed over.
     """
 
     def __init__(
@@ -44,6 +67,64 @@ class FileRange(web.StreamResponse):
         wanted: range | None = None,
         offset: int = 0,
         content_type: str = "application/octet-stream",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        raise NotImplementedError
+        super().__init__(status=200 if wanted is None else 206, headers=headers)
+        self._file = file
+        self._range = range(size) if wanted is None else wanted
+        self._offset = offset
+        self.sent = 0
+        self.content_type = content_type
+        self.content_length = len(self._range)
+        self.headers["Accept-Ranges"] = "bytes"
+        if wanted is not None:
+            self.headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head, and the body if there is one.
+
+        Raises:
+            ConnectionError: when the client went away.
+        """
+        writer = await super().prepare(request)
+        count = len(self._range)
+        if writer is None or not count or request.method == "HEAD":
+            return writer
+        await self._send(request, writer, self._offset + self._range.start, count)
+        await super().write_eof()
+        return writer
+
+    async def _send(self, request: web.BaseRequest, writer: AbstractStreamWriter, start: int, count: int) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client went away")
+        if transport.get_extra_info("sslcontext") is None:
+            loop, file = asyncio.get_running_loop(), cast(IO[bytes], self._file)
+            try:
+                self.sent = await loop.sendfile(transport, file, start, count, fallback=False)
+            except (NotImplementedError, asyncio.SendfileNotAvailableError):
+                pass  # nothing was sent: this kind of file, socket or loop cannot, or the client went away
+            except BaseException:
+                self.sent = _reached(self._file, start, count)
+                raise
+        if not self.sent:
+            await self._copy(writer, start, count)
+        if self.sent != count:
+            raise ConnectionResetError(f"the file ended after {self.sent} of {count} bytes")
+
+    async def _copy(self, writer: AbstractStreamWriter, start: int, count: int) -> None:
+        while self.sent < count:
+            wanted = min(_COPY_BYTES, count - self.sent)
+            try:
+                piece = await asyncio.to_thread(os.pread, self._file.fileno(), wanted, start + self.sent)
+            except OSError as error:
+                raise ConnectionResetError(f"the file cannot be read: {error.strerror}") from None
+            if not piece:
+                return
+            await writer.write(piece)
+            self.sent += len(piece)
+
+
+def _reached(file: HasFileno, start: int, count: int) -> int:
+    """How many bytes `sendfile` sent before it was stopped: it leaves the file's position there."""
+    return min(max(os.lseek(file.fileno(), 0, os.SEEK_CUR) - start, 0), count)

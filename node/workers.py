@@ -15,6 +15,8 @@ class Workers:
     """Two pools: hashing must not delay the first byte that is written, so the disk has threads of its own."""
 
     def __init__(self) -> None:
+        self.kept_bytes = 0
+        """How much is kept in memory to be hashed, of all blobs together."""
         self.disk: Executor = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="layermesh-disk")
         self.hashing: Executor = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="layermesh-hash")
 

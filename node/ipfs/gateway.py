@@ -1,20 +1,39 @@
 """A client of any IPFS HTTP gateway (Trustless and Path Gateway specifications)."""
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
 
 import aiohttp
+from aiohttp import hdrs
 from yarl import URL
 
-from node.cid import Cid
+from node.cid import IDENTITY_PROBE, Cid
+from node.errors import MismatchError, NotFoundError, UnreachableError
+from node.unixfs import MAX_BLOCK_BYTES
+
+_RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
+_PLAIN: Final[Mapping[str, str]] = {hdrs.ACCEPT_ENCODING: "identity"}
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
+_PROBE_S: Final = 2.0
+_UNLIMITED: Final = aiohttp.ClientTimeout(total=None)
 
 
 class GatewayClient:
-    """Reads blocks and file ranges from gateways; which one is said with each call."""
+    """Reads blocks and file ranges from gateways; which one is said with each call.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    `answer_s` bounds the wait for a connection and an answer's head; redirects are not followed.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, *, answer_s: float = 5.0) -> None:
         self._session = session
+        self._answer_s = answer_s
 
-    async def block(self, base_url: URL, cid: Cid, *, headers: Mapping[str, str] | None = None) -> bytes:
+    async def block(
+        self, base_url: URL, cid: Cid, *, headers: Mapping[str, str] | None = None, stall_s: float = 2.0
+    ) -> bytes:
         """A block, verified against its CID.
 
         Raises:
@@ -22,9 +41,20 @@ class GatewayClient:
             MismatchError: when its bytes are others, or more than 2 MiB.
             UnreachableError: when no answer came in time.
         """
-        raise NotImplementedError
+        url = _url(base_url, str(cid)).with_query(format="raw")
+        data = bytearray()
+        async with self._get(url, {**_RAW, **(headers or {})}) as answer:
+            _expect(answer, url, 200)
+            async for piece in _pieces(answer, stall_s):
+                data += piece
+                if len(data) > MAX_BLOCK_BYTES:
+                    raise MismatchError(f"{url}: the block has more than {MAX_BLOCK_BYTES} bytes")
+        block = bytes(data)
+        if Cid.of(block, cid.codec) != cid:
+            raise MismatchError(f"{url}: the block's bytes hash to something else")
+        return block
 
-    def body(
+    async def body(
         self,
         base_url: URL,
         cid: Cid,
@@ -41,8 +71,87 @@ class GatewayClient:
             MismatchError: when it answers with another range, or more bytes than asked for.
             UnreachableError: when no byte came for `stall_s`, or the body broke.
         """
-        raise NotImplementedError
+        if start >= stop:
+            return
+        url = _url(base_url, str(cid))
+        asked: Mapping[str, str] = {hdrs.RANGE: f"bytes={start}-{stop - 1}"}
+        async with self._get(url, {**asked, **(headers or {})}) as answer:
+            _expect(answer, url, 200, 206)
+            at = _begin(answer, url, start, stop)
+            async for piece in _pieces(answer, stall_s):
+                useful = piece[max(start - at, 0) : stop - at]
+                at += len(piece)
+                if answer.status == 206 and at > stop:
+                    raise MismatchError(f"{url}: more bytes came than were asked for")
+                if useful:
+                    yield useful
+                if at >= stop and answer.status == 200:
+                    break
+            if at < stop:
+                raise UnreachableError(f"{url}: the body ended at {at}, before {stop}")
 
     async def probe(self, base_url: URL) -> bool:
-        """Whether a gateway answers there."""
-        raise NotImplementedError
+        """Whether a gateway answers there, within 2 s."""
+        url = _url(base_url, IDENTITY_PROBE).with_query(format="raw")
+        try:
+            async with (
+                asyncio.timeout(_PROBE_S),
+                self._get(_url(base_url, IDENTITY_PROBE).with_query(format="raw"), _RAW) as answer,
+            ):
+                return answer.status == 200 and not await answer.content.read(1)
+        except (UnreachableError, TimeoutError):
+            return False
+
+    @asynccontextmanager
+    async def _get(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._answer_s, sock_read=None)
+        try:
+            async with asyncio.timeout(self._answer_s):
+                answer = await self._session.get(
+                    url, headers={**_PLAIN, **headers}, timeout=timeout, allow_redirects=False
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UnreachableError(f"{url}: {_said(error)}") from None
+        try:
+            yield answer
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UnreachableError(f"{url}: {_said(error)}") from None
+        finally:
+            answer.close()
+
+
+def _url(base_url: URL, cid: str) -> URL:
+    return base_url / "ipfs" / cid
+
+
+def _expect(answer: aiohttp.ClientResponse, url: URL, *statuses: int) -> None:
+    if answer.status in statuses:
+        if answer.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
+            raise MismatchError(f"{url}: the body is encoded though identity was asked for")
+        return
+    if 400 <= answer.status < 500 and answer.status != 429:
+        raise NotFoundError(f"{url}: answered {answer.status}")
+    raise UnreachableError(f"{url}: answered {answer.status}")
+
+
+def _begin(answer: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> int:
+    """The position of the body's first byte."""
+    if answer.status == 200:
+        return 0
+    found = _CONTENT_RANGE.fullmatch(answer.headers.get(hdrs.CONTENT_RANGE, ""))
+    if found is None or (int(found[1]), int(found[2])) != (start, stop - 1):
+        raise MismatchError(f"{url}: another range came than was asked for")
+    return start
+
+
+async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(stall_s):
+            piece = await answer.content.readany()
+        if not piece:
+            return
+        yield piece
+
+
+def _said(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

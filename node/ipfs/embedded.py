@@ -1,0 +1,71 @@
+"""The embedded IPFS network: no daemon. The node's own gateway serves what the store may show; reading is local."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from node.cid import Cid
+from node.digest import Digest
+from node.errors import DeniedError, NotFoundError
+from node.store import Store
+from node.visibility import Visibility
+
+_PIECE_BYTES: Final = 256 * 1024
+
+
+class Embedded:
+    """`Reading` and `Publishing` on a store: what it holds and may show is published by being held."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @asynccontextmanager
+    async def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield a file's bytes from `start` up to `stop` (its end when None).
+
+        Raises:
+            NotFoundError: on entry, when the file is not held.
+            UnreachableError: on entry, when the catalog cannot be read.
+        """
+        holding = await self._store.find_cid(cid)
+        if holding is None:
+            raise NotFoundError(f"{cid}: not here")
+        async with self._store.read(holding.digest) as blob:
+            yield _read(blob.fileno(), start, holding.size if stop is None else min(stop, holding.size))
+
+    async def has(self, cid: Cid) -> bool:
+        """Whether the file is held."""
+        return await self._store.find_cid(cid) is not None
+
+    async def add(self, digest: Digest) -> Cid:
+        """Offer a blob of the store; returns its CID.
+
+        Raises:
+            NotFoundError: when the store does not hold it.
+            DeniedError: when it is private; those never leave.
+        """
+        holding = await self._store.find(digest)
+        if holding is None:
+            raise NotFoundError(f"{digest}: not here")
+        if holding.visibility is Visibility.PRIVATE:
+            raise DeniedError(f"{digest}: it is private to this node")
+        return holding.cid
+
+    async def withdraw(self, cid: Cid) -> None:
+        """What is held and may be seen is offered; only dropping the blob ends that."""
+
+    async def health(self) -> bool:
+        """There is nothing that could be away."""
+        return True
+
+
+async def _read(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
+    at = start
+    while at < stop:
+        piece = await asyncio.to_thread(os.pread, fd, min(_PIECE_BYTES, stop - at), at)
+        if not piece:
+            raise NotFoundError("the file is shorter than it was")
+        at += len(piece)
+        yield piece
