@@ -94,10 +94,7 @@ class GatewayClient:
         """Whether a gateway answers there, within 2 s."""
         url = _url(base_url, IDENTITY_PROBE).with_query(format="raw")
         try:
-            async with (
-                asyncio.timeout(_PROBE_S),
-                self._get(_url(base_url, IDENTITY_PROBE).with_query(format="raw"), _RAW) as answer,
-            ):
+            async with asyncio.timeout(_PROBE_S), self._get(url, _RAW) as answer:
                 return answer.status == 200 and not await answer.content.read(1)
         except (UnreachableError, TimeoutError):
             return False
