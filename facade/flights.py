@@ -59,6 +59,11 @@ class Flight:
         return self._ingest.prefix if self._ingest else 0
 
     @property
+    def verified(self) -> bool:
+        """Whether the whole agrees with its digest."""
+        return self._verified
+
+    @property
     def exposed(self) -> int:
         """How many bytes readers may have now."""
         if self._verified:
@@ -231,6 +236,11 @@ class Flights:
         """The flight that fetches `digest` now, if there is one."""
         return self._flights.get(digest)
 
+    def landing(self, digest: Digest) -> bool:
+        """Whether the blob is whole and verified, and only has to be entered in the store."""
+        flight = self._flights.get(digest)
+        return flight is not None and flight.verified
+
     def start(self, wanted: Wanted) -> Flight:
         """Fetch a blob; it goes on to its end even when nobody waits for it any more."""
         flight = self._flights[wanted.digest] = Flight(wanted, self._metrics)
@@ -246,6 +256,7 @@ class Flights:
                 try:
                     await self._gather(flight)
                     await ingest.commit()
+                    self._land(flight)
                 finally:
                     watch.cancel()
         except LayermeshError as failure:
@@ -253,7 +264,12 @@ class Flights:
             flight.fail(failure)
         finally:
             flight.fail(UnreachableError("this node is stopping"))
-            del self._flights[digest]
+            self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        """Let nobody join any more: the blob is in the store, or not to be had."""
+        if self._flights.get(flight.wanted.digest) is flight:
+            del self._flights[flight.wanted.digest]
 
     async def _gather(self, flight: Flight) -> None:
         """Follow one plan after another until the blob is whole and verified."""

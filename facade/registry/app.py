@@ -149,9 +149,7 @@ class Registry:
         self, request: web.Request, headers: dict[str, str], data: bytes, source: SourceName
     ) -> web.StreamResponse:
         if request.method == "HEAD":
-            response = web.Response(headers=headers)
-            response.content_length = len(data)
-            return response
+            return web.Response(headers={**headers, "Content-Length": str(len(data))})
         self._metrics.served(source, len(data))
         return web.Response(body=data, headers=headers)
 
@@ -185,6 +183,6 @@ async def open_registry(
     """The registry of a node; flights and questions still under way when the context ends are cut."""
     async with Background() as background:
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
-        manifests = Manifests(background, store, cluster, upstream, settings.waits, metrics)
+        manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, settings.waits, metrics)
         yield Registry(store, upstream, manifests, blobs, metrics)

@@ -74,7 +74,7 @@ class Blobs:
         """
         known = await self._known(asked)
         if request.method == "HEAD":
-            return await self._head(request, asked, known, headers)
+            return self._head(asked, known, headers)
         if known.here:
             try:
                 return await self._from_disk(request, asked.digest, headers)
@@ -116,16 +116,11 @@ class Blobs:
             raise
         return _Known(size, here=holding is not None)
 
-    async def _head(
-        self, request: web.Request, asked: Asked, known: _Known, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
-        size = known.size
-        if size is None:
-            size = self._cluster.holders(asked.digest)[0].size
+    def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
+        size = self._cluster.holders(asked.digest)[0].size if known.size is None else known.size
         source = SourceName.LOCAL if known.here else SourceName.UPSTREAM
-        response = web.Response(headers={**headers, "Layermesh-Source": source, "Accept-Ranges": "bytes"})
-        response.content_length = size
-        return response
+        more = {"Layermesh-Source": source, "Accept-Ranges": "bytes", "Content-Length": str(size)}
+        return web.Response(headers={**headers, **more})
 
     async def _from_disk(self, request: web.Request, digest: Digest, headers: Mapping[str, str]) -> web.StreamResponse:
         async with self._store.read(digest) as blob:

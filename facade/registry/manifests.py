@@ -10,6 +10,7 @@ import structlog
 
 from cluster.cluster import Cluster, PeerState
 from facade.background import Background
+from facade.flights import Flights
 from facade.metrics import Metrics
 from facade.registry.obtainable import Obtainable
 from facade.registry.once import Once
@@ -68,6 +69,7 @@ class Manifests:
         background: Background,
         store: Store,
         cluster: Cluster,
+        flights: Flights,
         upstream: ManifestUpstream,
         waits: Waits,
         metrics: Metrics,
@@ -79,7 +81,7 @@ class Manifests:
         self._waits = waits
         self._metrics = metrics
         self._clock = clock
-        self._obtainable = Obtainable(store, cluster)
+        self._obtainable = Obtainable(store, cluster, flights)
         self._once: Once[tuple[Repository, Tag | Digest], Answer] = Once(background)
         self._proofs = Proofs(background, store.repositories, upstream, waits, clock)
         self._seen: dict[tuple[Repository, Tag], TagSeen] = {}

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from cluster.cluster import Cluster
+from facade.flights import Flights
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import Descriptor, Manifest, Role, parse_manifest
@@ -12,9 +13,10 @@ from node.store import Store
 class Obtainable:
     """Looks for what a manifest names: here, or with a live peer."""
 
-    def __init__(self, store: Store, cluster: Cluster) -> None:
+    def __init__(self, store: Store, cluster: Cluster, flights: Flights) -> None:
         self._store = store
         self._cluster = cluster
+        self._flights = flights
         self._all_here: dict[Digest, int] = {}
 
     async def here(self, manifest: Manifest) -> bool:
@@ -42,7 +44,7 @@ class Obtainable:
         return True
 
     async def _is_here(self, descriptor: Descriptor) -> bool:
-        return await self._store.find(descriptor.digest) is not None
+        return self._flights.landing(descriptor.digest) or await self._store.find(descriptor.digest) is not None
 
     async def _is_around(self, descriptor: Descriptor) -> bool:
         return bool(self._cluster.holders(descriptor.digest)) or await self._is_here(descriptor)

@@ -1,0 +1,176 @@
+"""A whole node in this process: store, cluster, upstream and both registry listeners, on loopback ports."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from cluster.cluster import Cluster, open_cluster
+from cluster.config import ClusterConfig, Timings
+from facade.metrics import Metrics
+from facade.registry.app import Registry, open_registry
+from facade.registry.requests import Listener
+from facade.settings import FacadeSettings, Waits
+from facade.upstream.client import Limits, Upstreams
+from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.credentials import NO_CREDENTIALS, Credentials
+from node.digest import Digest
+from node.serve import gateway_routes
+from node.store import Store, open_store
+from tests.fakes.registry import FakeRegistry
+
+QUICK_WAITS = Waits(patience_s=4.0, answer_s=2.0, fallback_s=1.0, progress_s=3.0)
+QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.0, stall_s=0.5, document_s=2.0, aside_s=0.5)
+QUICK_TIMINGS = Timings(
+    probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=0.5
+)
+
+
+@dataclass
+class Pulled:
+    """One answer, read to its end; `cut` when the body broke off."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+    cut: bool = False
+
+    @property
+    def source(self) -> str:
+        """The `Layermesh-Source` header."""
+        return self.headers["Layermesh-Source"]
+
+
+@dataclass
+class Machine:
+    """A node under test, and a client of its listeners."""
+
+    store: Store
+    cluster: Cluster
+    registry: Registry
+    metrics: Metrics
+    session: aiohttp.ClientSession
+    facade: str
+    docker: str
+    mesh: str
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Pulled:
+        """Ask the facade listener; `path` begins behind its address."""
+        return await self.ask(f"{self.facade}{path}", method, headers)
+
+    async def ask(self, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> Pulled:
+        """Ask any URL, as it is written."""
+        async with self.session.request(method, URL(url, encoded=True), headers=headers) as answer:
+            data = bytearray()
+            cut = False
+            try:
+                async for piece in answer.content.iter_any():
+                    data += piece
+            except aiohttp.ClientError:
+                cut = True
+            return Pulled(answer.status, answer.headers, bytes(data), cut)
+
+    async def manifest(self, selector: object, name: str = "team/app", namespace: str = "docker.io") -> Pulled:
+        """GET a manifest as containerd does."""
+        return await self.get(f"/v2/{name}/manifests/{selector}?ns={namespace}")
+
+    async def blob(
+        self, digest: Digest, name: str = "team/app", namespace: str = "docker.io", **headers: str
+    ) -> Pulled:
+        """GET a blob as containerd does."""
+        return await self.get(f"/v2/{name}/blobs/{digest}?ns={namespace}", **headers)
+
+    async def landed(self, digest: Digest, limit_s: float = 10.0) -> None:
+        """Wait until a blob that was served is entered in the store.
+
+        Raises:
+            TimeoutError: when it is not within `limit_s`.
+        """
+        async with asyncio.timeout(limit_s):
+            while await self.store.find(digest) is None:
+                await asyncio.sleep(0.005)
+
+
+async def until(holds: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait until something holds that nobody announces, looking often.
+
+    Raises:
+        TimeoutError: when it does not within `limit_s`.
+    """
+    async with asyncio.timeout(limit_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def _bind() -> socket.socket:
+    """A listening address on loopback, known before anything is served on it."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+async def _serve(stack: AsyncExitStack, app: web.Application, bound: socket.socket) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, bound).start()
+
+
+def _url(bound: socket.socket) -> str:
+    return f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def mesh_app(store: Store, cluster: Cluster) -> web.Application:
+    """The mesh listener's application."""
+    app = web.Application()
+    app.router.add_routes(gateway_routes(store, cluster.may_read, on_sent=cluster.count_sent))
+    app.router.add_routes(cluster.routes())
+    app.on_shutdown.append(cluster.stop_polls)
+    return app
+
+
+@asynccontextmanager
+async def machine(
+    folder: Path,
+    registry: FakeRegistry,
+    *,
+    namespaces: tuple[str, ...] = ("docker.io",),
+    public: bool = True,
+    access: Access = Access.REFUSE,
+    credentials: Credentials = NO_CREDENTIALS,
+    secret: bytes | None = None,
+    joins: tuple[str, ...] = (),
+    waits: Waits = QUICK_WAITS,
+) -> AsyncIterator[Machine]:
+    """A node over `registry`, which answers for every one of `namespaces`."""
+    configs = tuple(UpstreamConfig.parse(one, registry.url, public=public, access=access) for one in namespaces)
+    metrics = Metrics()
+    mesh, facade, docker = _bind(), _bind(), _bind()
+    config = ClusterConfig(
+        name=folder.name,
+        mesh_port=mesh.getsockname()[1],
+        mesh_host="127.0.0.1",
+        joins=tuple(URL(one) for one in joins),
+        mdns=False,
+        secret=secret,
+        timings=QUICK_TIMINGS,
+    )
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(folder))
+        upstream = await stack.enter_async_context(
+            Upstreams(configs, credentials=credentials, limits=QUICK_LIMITS, trust_env=False)
+        )
+        cluster = await stack.enter_async_context(open_cluster(config, store))
+        await _serve(stack, mesh_app(store, cluster), mesh)
+        settings = FacadeSettings(upstreams=configs, waits=waits)
+        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics))
+        await _serve(stack, served.app(Listener.FACADE), facade)
+        await _serve(stack, served.app(Listener.DOCKER_MIRROR), docker)
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        yield Machine(store, cluster, served, metrics, session, _url(facade), _url(docker), _url(mesh))

@@ -1,0 +1,144 @@
+"""Pulls through one node while upstream misbehaves: the right bytes, or the clean failure a runtime can act on."""
+
+from pathlib import Path
+
+import pytest
+
+from facade.upstream.config import Access
+from facade.upstream.credentials import Credentials, Login
+from tests.facade.machine import Machine, machine
+from tests.fakes.faults import Fault
+from tests.fakes.images import FakeImage, make_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_auth import Basic
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def image(registry: FakeRegistry) -> FakeImage:
+    return registry.push("team/app", make_image("faults", (6 * MIB, 300_000)), "v1")
+
+
+def _whole(answer_data: bytes, data: bytes) -> bool:
+    return len(answer_data) == len(data)
+
+
+@pytest.mark.parametrize("fault", [Fault(cut_after=2 * MIB, times=1), Fault(stall_after=2 * MIB, times=1)])
+async def test_a_body_that_breaks_once_reaches_the_client_unbroken(
+    node: Machine, registry: FakeRegistry, image: FakeImage, fault: Fault
+) -> None:
+    await node.manifest("v1")
+    registry.fault("blobs", image.layers[0].digest, fault)
+    answer = await node.blob(image.layers[0].digest)
+    assert answer.data == image.layers[0].data
+
+
+@pytest.mark.parametrize("at", [0, 3 * MIB, 6 * MIB])
+async def test_wrong_bytes_are_never_passed_off_as_complete(
+    node: Machine, registry: FakeRegistry, image: FakeImage, at: int
+) -> None:
+    await node.manifest("v1")
+    layer = image.layers[0]
+    registry.fault("blobs", layer.digest, Fault(flip_at=at))
+    answer = await node.blob(layer.digest)
+    assert answer.cut or answer.status == 404
+    assert not _whole(answer.data, layer.data)
+    assert await node.store.find(layer.digest) is None
+    registry.heal()
+    assert (await node.blob(layer.digest)).data == layer.data
+
+
+async def test_wrong_bytes_of_a_small_blob_are_refused_before_the_headers(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    registry.fault("blobs", image.layers[1].digest, Fault(flip_at=0))
+    assert (await node.blob(image.layers[1].digest)).status == 404
+
+
+async def test_a_length_that_contradicts_the_descriptor_is_404_before_the_headers(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    registry.fault("blobs", image.layers[0].digest, Fault(length=5 * MIB))
+    assert (await node.blob(image.layers[0].digest)).status == 404
+
+
+async def test_gzip_that_nobody_asked_for_is_not_taken_for_the_blob(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    registry.fault("blobs", image.layers[0].digest, Fault(encoding="gzip"))
+    assert (await node.blob(image.layers[0].digest)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("fault", "mirror", "full_name"),
+    [
+        (Fault(status=404), 404, 404),
+        (Fault(status=401), 404, 404),
+        (Fault(status=403), 404, 404),
+        (Fault(status=500), 404, 503),
+        (Fault(status=429, retry_after="7"), 404, 429),
+        (Fault(reset=True), 404, 503),
+        (Fault(silent=True), 404, 503),
+        (Fault(data=b"{}"), 404, 503),
+        (Fault(data=b"<html>"), 404, 503),
+    ],
+)
+async def test_a_manifest_that_cannot_be_had_sends_a_mirrors_client_elsewhere(
+    node: Machine, registry: FakeRegistry, image: FakeImage, fault: Fault, mirror: int, full_name: int
+) -> None:
+    registry.fault("manifests", "*", fault)
+    assert (await node.manifest("v1")).status == mirror
+    registry.fault("manifests", "*", fault)
+    answer = await node.get("/v2/docker.io/team/app/manifests/v1")
+    assert answer.status == full_name and b'"errors"' in answer.data
+    if full_name == 429:
+        assert answer.headers["Retry-After"] == "7"
+    registry.heal()
+
+
+async def test_no_failure_is_remembered(node: Machine, registry: FakeRegistry, image: FakeImage) -> None:
+    registry.fault("manifests", "*", Fault(status=404, times=1))
+    assert (await node.manifest("v1")).status == 404
+    assert (await node.manifest("v1")).status == 200
+
+
+async def test_with_upstream_gone_what_is_here_is_served_and_says_how_old_the_tag_is(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    for blob in image.blobs:
+        await node.blob(blob.digest)
+        await node.landed(blob.digest)
+    await registry.stop()
+    answer = await node.manifest("v1")
+    assert answer.data == image.manifest.data and answer.source == "local"
+    assert int(answer.headers["Age"]) >= 0 and "this node" in answer.headers["Warning"]
+    assert (await node.manifest(image.manifest.digest)).status == 200
+
+
+async def test_a_manifest_whose_blobs_cannot_be_had_is_not_answered(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    await registry.stop()
+    assert (await node.manifest("v1")).status == 404
+    assert (await node.manifest(image.manifest.digest)).status == 404
+
+
+async def test_what_only_credentials_open_is_refused_so_that_the_runtime_goes_direct(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.auth = Basic({"me": "secret"})
+    known = Credentials({(registry.address, ""): Login("me", "secret")})
+    async with machine(tmp_path / "refusing", registry, credentials=known) as node:
+        assert (await node.manifest("v1")).status == 404
+    async with machine(tmp_path / "granting", registry, credentials=known, access=Access.CREDENTIALS) as node:
+        assert (await node.manifest("v1")).data == image.manifest.data
+        assert (await node.blob(image.layers[0].digest)).data == image.layers[0].data
+        await node.landed(image.layers[0].digest)
+        holding = await node.store.find(image.layers[0].digest)
+        assert holding is not None and holding.visibility == "private"
