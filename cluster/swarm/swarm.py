@@ -186,8 +186,10 @@ class _Fetch:
                 self._swarm.faults.received(source, leaf.length)
                 plan.done(piece, loop.time())
                 await self._tell()
-        if plan.complete:
-            self._stop_others(plan)
+            if plan.complete:
+                self._stop_others(plan)
+            if piece.at * LEAF_BYTES >= stop:
+                await reader.end(timings.stall_s if not plan.complete else SMALLEST_WAIT_S)
 
     def _stop_others(self, plan: Plan) -> None:
         """All is here: nobody need wait for connections that still fetch something twice."""
@@ -199,9 +201,9 @@ class _Fetch:
             if worker is not asyncio.current_task():
                 worker.cancel()
 
-    async def _write(self, offset: int, data: bytearray) -> None:
+    async def _write(self, offset: int, data: bytes) -> None:
         try:
-            await self._sink.write(offset, memoryview(data))
+            await self._sink.write(offset, data)
         except LayermeshError as error:
             raise _SinkFailed(error) from error
 
@@ -243,5 +245,5 @@ class _Fetch:
             self._moved.notify_all()
 
 
-def _sha256(data: bytearray) -> bytes:
+def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
