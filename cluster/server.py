@@ -116,7 +116,8 @@ class MeshServer:
         """Answer waiting requests now, and let none wait again."""
         self._stopped = True
         for poll in self._polls:
-            poll.reschedule(0.0)
+            if not poll.expired():
+                poll.reschedule(0.0)
 
     async def _tell(self, request: web.Request) -> web.Response:
         return self._answer(self._gate.prove(request), self._hello())
