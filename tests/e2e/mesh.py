@@ -84,11 +84,13 @@ class Node:
 def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
     """The sum of a metric's samples that have these labels, as the node at `admin` shows them to `host`."""
     text = host.request(f"{admin}/metrics").body.decode()
-    found = 0.0
-    for match in _SAMPLE.finditer(text):
-        if match["name"] == metric and labels.items() <= dict(_LABEL.findall(match["labels"] or "")).items():
-            found += float(match["value"])
-    return found
+    found = [
+        float(match["value"])
+        for match in _SAMPLE.finditer(text)
+        if match["name"] == metric and labels.items() <= dict(_LABEL.findall(match["labels"] or "")).items()
+    ]
+    assert found, f"no {metric} with {labels} among the metrics"
+    return sum(found)
 
 
 def wait_until_met(*nodes: Node, within_s: float = 15) -> None:

@@ -79,14 +79,14 @@ def test_two_peers_send_a_layer_together(nodes: tuple[Node, Node, Node], registr
         holder.host.shape(megabits=200)
     registry.stop()
     wait_until(lambda: _holders_known(third, library) == 2, "the third node knows both holders")
-    sent_before = [holder.sample("layermesh_peer_bytes_total", direction="sent") for holder in holders]
+    sent_before = [holder.sample("layermesh_peer_bytes_total", direction="out") for holder in holders]
 
     runtime = Skopeo.start(third.host, Mirrors())
     pull(runtime, image)
 
     assert_unpacked(runtime, image, library.scene.images[0])
     for holder, before in zip(holders, sent_before, strict=True):
-        assert holder.sample("layermesh_peer_bytes_total", direction="sent") - before > 16 << 20, holder.host.name
+        assert holder.sample("layermesh_peer_bytes_total", direction="out") - before > 16 << 20, holder.host.name
 
 
 def _holders_known(node: Node, library: Library) -> int:
