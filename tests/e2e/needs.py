@@ -34,8 +34,9 @@ def missing(tools: tuple[str, ...] = _TOOLS) -> str | None:
         return f"{', '.join(absent)} not installed: run `make provision` as root (Debian)"
     if os.geteuid() != 0:
         return "network namespaces need root: run `sudo make provision`, then `sudo make test`"
-    if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode:
-        return "this kernel or container gives no network namespaces: run on a machine (or as a privileged container)"
+    tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"no namespaces here ({tried.stderr.strip()}): run on a machine of its own, or in a privileged container"
     return None
 
 
