@@ -76,7 +76,9 @@ async def assemble(
     gate = Gate(store.node_id, keys, config.open_gateway, clock)
     heard = partial(_heard, peers, rounds)
     server = MeshServer(store, gate, lambda: hello, heard, config.limits.polls_per_host)
-    swarm = Swarm(GatewayClient(session), config.timings, config.limits, _faults(peers))
+    swarm = Swarm(
+        GatewayClient(session, answer_s=config.timings.stall_s), config.timings, config.limits, _faults(peers)
+    )
     mdns = _mdns(config, hello, sighted, warned) if config.mdns else None
     return Parts(peers, swarm, server, gate, caller, rounds, mdns, warned)
 

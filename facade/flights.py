@@ -275,7 +275,7 @@ class Flights:
         """Follow one plan after another until the blob is whole and verified."""
         wanted = flight.wanted
         known = offers(self._cluster.holders(wanted.digest), wanted.size)
-        deadline = asyncio.get_running_loop().time() + self._waits.patience_s
+        deadline = asyncio.get_running_loop().time() + self._waits.strangers_s
         tried: list[Attempt] = []
         failure: LayermeshError = NotFoundError(f"{wanted.digest}: no source has it")
         while plan := next_plan(known, tried, begun=flight.exposed > 0):

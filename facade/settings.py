@@ -21,7 +21,9 @@ class Waits:
     """Every limit on waiting that a client can feel, in seconds."""
 
     patience_s: float = 20.0
-    """How long headers of a blob may wait while strangers' bytes are verified (newer containerd gives up after 30)."""
+    """How long headers of a blob may wait (newer containerd gives up after 30)."""
+    strangers_s: float = 15.0
+    """How much of that strangers get for a blob to be fetched and verified whole, before upstream is asked."""
     answer_s: float = 5.0
     """How long headers may wait otherwise."""
     fallback_s: float = 3.0

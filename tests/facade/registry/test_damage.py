@@ -1,0 +1,112 @@
+"""A store damaged behind the node's back, and a disk without room: pulls stay right."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.facade.machine import Machine, machine
+from tests.fakes.images import Blob, FakeImage, make_image
+from tests.fakes.registry import FakeRegistry
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def image(registry: FakeRegistry) -> FakeImage:
+    return registry.push("team/app", make_image("damage", (6 * MIB, 300_000)), "v1")
+
+
+def _path(node: Machine, blob: Blob) -> Path:
+    return node.store.folder / "blobs" / "sha256" / blob.digest.hex[:2] / blob.digest.hex
+
+
+async def _pulled(node: Machine, image: FakeImage) -> None:
+    assert (await node.manifest("v1")).status == 200
+    for blob in image.blobs:
+        await node.blob(blob.digest)
+        await node.landed(blob.digest)
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "deleted"])
+async def test_a_damaged_blob_is_found_when_used_and_heals_from_upstream(
+    node: Machine, registry: FakeRegistry, image: FakeImage, how: str
+) -> None:
+    await _pulled(node, image)
+    layer = image.layers[0]
+    path = _path(node, layer)
+    path.chmod(0o644)
+    if how == "flipped":
+        path.write_bytes(bytes([layer.data[0] ^ 1]) + layer.data[1:])
+    elif how == "truncated":
+        os.truncate(path, MIB)
+    else:
+        path.unlink()
+    answer = await node.blob(layer.digest)
+    assert (answer.data, answer.source) == (layer.data, "upstream")
+    await node.landed(layer.digest)
+    assert (await node.blob(layer.digest)).source == "local"
+
+
+async def test_a_damaged_manifest_heals_from_upstream(node: Machine, image: FakeImage) -> None:
+    await _pulled(node, image)
+    assert (await node.manifest(image.manifest.digest)).source == "local"
+    path = _path(node, image.manifest)
+    path.chmod(0o644)
+    path.write_bytes(b"{" + image.manifest.data)
+    assert (await node.manifest("v1")).data == image.manifest.data
+
+
+async def test_a_lost_catalog_costs_no_pull(tmp_path: Path, registry: FakeRegistry, image: FakeImage) -> None:
+    async with machine(tmp_path / "a", registry) as node:
+        await _pulled(node, image)
+        folder = node.store.folder
+    for path in folder.glob("catalog.db*"):
+        path.unlink()
+    async with machine(tmp_path / "a", registry) as node:
+        assert (await node.manifest("v1")).data == image.manifest.data
+        for blob in image.blobs:
+            assert (await node.blob(blob.digest)).data == blob.data
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 8 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("a filesystem of its own can only be mounted by root: sudo make test")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_disk_passes_pulls_through(small_disk: Path, registry: FakeRegistry) -> None:
+    image = registry.push("team/app", make_image("full", (12 * MIB, 300_000)), "v1")
+    async with machine(small_disk, registry) as node:
+        assert (await node.manifest("v1")).status == 200
+        for _ in range(2):
+            answer = await node.blob(image.layers[0].digest)
+            assert (answer.data, answer.cut) == (image.layers[0].data, False)
+        part = await node.blob(image.layers[0].digest, Range="bytes=5-9")
+        assert (part.status, part.data) == (206, image.layers[0].data[5:10])
+        assert (await node.blob(image.layers[1].digest)).data == image.layers[1].data
+
+
+async def test_a_disk_that_was_full_from_the_start_passes_pulls_through(
+    small_disk: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with machine(small_disk, registry) as node:
+        ballast = small_disk / "ballast"
+        with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(64 * 1024))
+                file.flush()
+        assert (await node.manifest("v1")).data == image.manifest.data
+        for blob in image.blobs:
+            answer = await node.blob(blob.digest)
+            assert (answer.data, answer.cut) == (blob.data, False)
+        ballast.unlink()
+        await _pulled(node, image)
