@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from yarl import URL
@@ -20,7 +20,7 @@ from node.store import Store
 
 PAGE_ENTRIES: Final = 1000
 MAX_WAIT_S: Final = 60.0
-_PROVEN: Final = "layermesh.proven"
+_PROVEN: Final[Any] = getattr(web, "RequestKey", lambda name, _: name)("layermesh.proven", object)  # since aiohttp 3.14
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,9 +41,9 @@ class Gate:
         Raises:
             DeniedError: when it claims more than it proves.
         """
-        known: Proven | DeniedError | None = request.get(_PROVEN)
-        if known is None:
-            known = request[_PROVEN] = self._prove(request, body)
+        if _PROVEN not in request:  # each once: the second look would be a replay
+            request[_PROVEN] = self._prove(request, body)
+        known: Proven | DeniedError | None = request[_PROVEN]
         if isinstance(known, DeniedError):
             raise known
         return known

@@ -155,12 +155,11 @@ async def open_cache(folder: Path) -> AsyncIterator[LogCache]:
     try:
         database = await _open(path)
     except sqlite3.Error:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
         try:
+            await asyncio.to_thread(_remove, path)
             database = await _open(path)
-        except sqlite3.Error as error:
-            raise CacheError(f"{path}: {error}") from None
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{path.name}: {error}") from None
     try:
         yield LogCache(database)
     finally:
@@ -180,6 +179,11 @@ async def _open(path: Path) -> aiosqlite.Connection:
         await database.close()
         raise
     return database
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _unpack(data: bytes) -> Line:
