@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -48,20 +47,14 @@ def histogram(
     return family
 
 
-class Collects(Protocol):
-    """Whatever can list its families for one scrape."""
+class _Collected(Collector):
+    """Families that were collected already."""
 
-    def collect(self) -> Iterable[Metric]: ...
-
-
-class _Families(Collector):
-    """Hands prometheus_client the families that `source` collects."""
-
-    def __init__(self, source: Collects) -> None:
-        self._source = source
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        return self._source.collect()
+        return self._families
 
 
 @cache
@@ -69,10 +62,13 @@ def _process() -> ProcessCollector:
     return ProcessCollector(registry=None)
 
 
-def expose(source: Collects, accept: str) -> tuple[bytes, str]:
-    """`source` and the process's own numbers (memory, CPU, open files), and the content type of the text."""
+def expose(families: Sequence[Metric], accept: str) -> tuple[bytes, str]:
+    """`families` and the process's own numbers (memory, CPU, open files), and the content type of the text.
+
+    Reads files of /proc: for a thread.
+    """
     registry = CollectorRegistry()
-    registry.register(_Families(source))
+    registry.register(_Collected(families))
     registry.register(_process())
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type

@@ -3,8 +3,10 @@
 Counting is one dictionary update without a lock; all of it happens on the event loop's thread.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class Metrics:
 
     def collect(self) -> "Iterable[Metric]":
         """The families for one scrape, under the names of the design's section 10 (a prometheus_client collector)."""
-        from facade import exposition  # loaded by the first scrape, not at start
+        from facade import exposition
 
         yield exposition.counter("layermesh_served_bytes", "Bytes sent to runtimes.", "source", self.served_bytes)
         yield exposition.counter("layermesh_fetched_bytes", "Bytes fetched.", "source", self.fetched_bytes)
@@ -135,11 +137,17 @@ class Metrics:
             {(key,): (one.cumulative(), one.total_s) for key, one in self._client_s.items()},
         )
 
-    def expose(self, accept: str = "") -> tuple[bytes, str]:
+    async def expose(self, accept: str = "") -> tuple[bytes, str]:
         """One scrape: the text and its content type, in the format that the `Accept` header asks for."""
-        from facade import exposition
+        exposition = await asyncio.to_thread(_exposition)
+        families = list(self.collect())
+        return await asyncio.to_thread(exposition.expose, families, accept)
 
-        return exposition.expose(self, accept)
+
+def _exposition() -> ModuleType:
+    from facade import exposition  # loaded by the first scrape, not at start
+
+    return exposition
 
 
 def _observe(durations: dict[_Key, _Durations], key: _Key, seconds: float) -> None:

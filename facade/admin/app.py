@@ -50,12 +50,12 @@ class _Admin:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus' text."""
-        body, content_type = self._node.metrics.expose(request.headers.get("Accept", ""))
+        body, content_type = await self._node.metrics.expose(request.headers.get("Accept", ""))
         return web.Response(body=body, headers=_HEADERS | {"Content-Type": content_type})
 
     async def status(self, _: web.Request) -> web.Response:
         """The node at a glance."""
-        return _json(status(self._node))
+        return _json(await status(self._node))
 
     async def peers(self, _: web.Request) -> web.Response:
         """Every peer."""

@@ -1,5 +1,6 @@
 """What a node says of itself: the answers of `/api/status` and `/api/peers`."""
 
+import asyncio
 import shutil
 import time
 from collections import Counter
@@ -120,9 +121,9 @@ class Running:
         return dict.fromkeys(PEER_STATES, 0) | Counter(str(peer.state) for peer in self.cluster.peers())
 
 
-def status(node: Running) -> StatusReport:
+async def status(node: Running) -> StatusReport:
     """The node now."""
-    free = _disk_free(node.data)
+    free = await asyncio.to_thread(_disk_free, node.data)
     stats = node.store.stats
     return StatusReport(
         name=node.name,

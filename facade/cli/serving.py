@@ -1,8 +1,9 @@
 """Applications served on sockets that are bound already, and how they stop."""
 
 import asyncio
+import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -15,6 +16,8 @@ from facade.metrics import Metrics
 GRACE_S: Final = 9.0
 """All is over within 10 s: one is left for closing the parts."""
 _CUT_S: Final = 0.05
+_SET_UP_ROUNDS: Final = 5
+"""How often the event loop goes round while a connection that was accepted becomes a request."""
 
 
 @asynccontextmanager
@@ -27,6 +30,7 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         runners = []
+        sockets = [listeners[name].socket for name in apps]
         for name, app in apps.items():
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CUT_S)
             stack.push_async_callback(runner.cleanup)
@@ -36,14 +40,23 @@ async def serving(
         try:
             yield
         finally:
+            await _refuse(runners, sockets)
             await _drain(runners, cut, grace_s)
 
 
-async def _drain(runners: list[web.AppRunner], cut: asyncio.Event, grace_s: float) -> None:
+async def _refuse(runners: list[web.AppRunner], sockets: Sequence[socket.socket]) -> None:
+    """Accept nothing more; connections that were accepted just now are set up first, as asyncio would lose them."""
+    loop = asyncio.get_running_loop()
+    for listening in sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(_SET_UP_ROUNDS):
+        await asyncio.sleep(0)
     for runner in runners:
         for site in runner.sites:
             await site.stop()
-    await asyncio.sleep(0)  # connections that were accepted just now begin with their requests
+
+
+async def _drain(runners: list[web.AppRunner], cut: asyncio.Event, grace_s: float) -> None:
     servers = [runner.server for runner in runners if runner.server is not None]
     for server in servers:
         server.pre_shutdown()

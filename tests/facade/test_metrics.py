@@ -6,9 +6,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from facade.metrics import SOURCES, Metrics
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+async def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """A scrape as {(name, labels): value}, read back by Prometheus' own parser."""
-    text = metrics.expose()[0].decode()
+    text = (await metrics.expose())[0].decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -17,35 +17,35 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 
 @pytest.mark.parametrize("name", ["layermesh_served_bytes_total", "layermesh_fetched_bytes_total"])
-def test_every_source_is_there_with_zero_before_anything_happened(name: str) -> None:
-    seen = samples(Metrics())
+async def test_every_source_is_there_with_zero_before_anything_happened(name: str) -> None:
+    seen = await samples(Metrics())
     assert {source: seen[name, (("source", source),)] for source in SOURCES} == dict.fromkeys(SOURCES, 0)
 
 
-def test_bytes_add_up_under_their_source() -> None:
+async def test_bytes_add_up_under_their_source() -> None:
     metrics = Metrics()
     metrics.served("peer", 5)
     metrics.served("peer", 6)
     metrics.fetched("upstream", 7)
-    seen = samples(metrics)
+    seen = await samples(metrics)
     assert seen["layermesh_served_bytes_total", (("source", "peer"),)] == 11
     assert seen["layermesh_fetched_bytes_total", (("source", "upstream"),)] == 7
 
 
-def test_an_upstream_request_counts_as_a_client_request_too() -> None:
+async def test_an_upstream_request_counts_as_a_client_request_too() -> None:
     metrics = Metrics()
     metrics.upstream_request("docker.io", "200", 0.2)
-    seen = samples(metrics)
+    seen = await samples(metrics)
     assert seen["layermesh_upstream_requests_total", (("code", "200"), ("namespace", "docker.io"))] == 1
     assert seen["http_client_requests_total", (("code", "200"), ("target", "upstream"))] == 1
     assert seen["http_client_requests_duration_seconds_count", (("target", "upstream"),)] == 1
 
 
-def test_durations_fall_into_cumulative_buckets() -> None:
+async def test_durations_fall_into_cumulative_buckets() -> None:
     metrics = Metrics()
     for seconds in (0.001, 0.02, 99.0):
         metrics.server_request("facade", "GET", 200, seconds)
-    seen = samples(metrics)
+    seen = await samples(metrics)
     labels = (("listener", "facade"), ("method", "GET"))
     name = "http_server_requests_duration_seconds"
     buckets = [
@@ -55,21 +55,21 @@ def test_durations_fall_into_cumulative_buckets() -> None:
     assert seen[f"{name}_sum", labels] == pytest.approx(99.021)
 
 
-def test_a_method_nobody_knows_makes_no_new_series() -> None:
+async def test_a_method_nobody_knows_makes_no_new_series() -> None:
     metrics = Metrics()
     metrics.server_request("facade", "BREW", 405, 0.1)
     metrics.server_request("facade", "STEEP", 405, 0.1)
-    seen = samples(metrics)
+    seen = await samples(metrics)
     assert seen["http_server_requests_total", (("code", "405"), ("listener", "facade"), ("method", "other"))] == 2
 
 
-def test_gauges_are_read_when_scraped() -> None:
+async def test_gauges_are_read_when_scraped() -> None:
     metrics = Metrics()
     held = [10]
     metrics.watch_store(lambda: held[0], lambda: 1)
     metrics.watch_peers(lambda: {"alive": 2}, lambda: {"out": 8})
     held[0] = 20
-    seen = samples(metrics)
+    seen = await samples(metrics)
     assert seen["layermesh_store_bytes", ()] == 20
     assert seen["layermesh_peers", (("state", "alive"),)] == 2
     assert seen["layermesh_peers", (("state", "gone"),)] == 0
@@ -77,9 +77,10 @@ def test_gauges_are_read_when_scraped() -> None:
     assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
 
 
-def test_the_process_itself_is_measured() -> None:
-    assert samples(Metrics())["process_resident_memory_bytes", ()] > 1_000_000
+async def test_the_process_itself_is_measured() -> None:
+    assert (await samples(Metrics()))["process_resident_memory_bytes", ()] > 1_000_000
 
 
-def test_openmetrics_is_answered_to_those_who_ask() -> None:
-    assert Metrics().expose("application/openmetrics-text; version=1.0.0")[1].startswith("application/openmetrics-text")
+async def test_openmetrics_is_answered_to_those_who_ask() -> None:
+    _, content_type = await Metrics().expose("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
