@@ -53,7 +53,7 @@ class BlobReport(msgspec.Struct, frozen=True):
     """One blob; `cid` is None where nobody known holds it, `role` where no manifest here names it."""
 
     digest: str
-    role: str | None
+    role: Role | None
     media_type: str | None
     size: int | None
     here: bool
@@ -93,11 +93,13 @@ class Where:
             InvalidError: when `text` is neither a digest nor an image reference.
             NotFoundError: when nothing is known of it.
         """
+        seen_at, seen_by, role = None, None, None
         if text.startswith(("sha256:", "sha512:")):
-            digest, seen_at, seen_by = Digest.parse(text), None, None
+            digest = Digest.parse(text)
         else:
             digest, seen_at, seen_by = await self._resolve(Reference.parse(text), now)
-        blobs = [await self._blob(item.digest, item) async for item in self._named(digest)]
+            role = Role.MANIFEST
+        blobs = [await self._blob(item, item.role if item.media_type else role) async for item in self._named(digest)]
         if not any(blob.here or blob.peers or blob.repositories for blob in blobs):
             raise NotFoundError(f"{text}: neither this node nor a live peer has anything of it")
         here = all(blob.here for blob in blobs)
@@ -115,9 +117,12 @@ class Where:
         return own.digest, own.seen_at, None
 
     async def _named(self, root: Digest) -> AsyncIterator[Descriptor]:
-        """The blob itself and, where it is a manifest that is here, all it names, children of an index included."""
+        """The blob itself and, where it is a manifest that is here, all it names, children of an index included.
+
+        A descriptor without a media type says nothing but the digest.
+        """
         manifest = await self._manifest(root)
-        yield Descriptor(manifest.media_type if manifest else "", root, 0, Role.MANIFEST if manifest else Role.LAYER)
+        yield Descriptor(manifest.media_type if manifest else "", root, 0, Role.MANIFEST)
         waiting, met = [manifest] if manifest else [], {root}
         for _ in range(MOST_MANIFESTS):
             if not waiting:
@@ -139,13 +144,14 @@ class Where:
         except (InvalidError, NotFoundError):
             return None
 
-    async def _blob(self, digest: Digest, item: Descriptor) -> BlobReport:
+    async def _blob(self, item: Descriptor, role: Role | None) -> BlobReport:
+        digest = item.digest
         holding = await self._blobs.find(digest)
         holders = self._neighbours.holders(digest)
         known = holding or next(iter(holders), None)
         return BlobReport(
             digest=str(digest),
-            role=str(item.role) if item.media_type else None,
+            role=role,
             media_type=item.media_type or None,
             size=known.size if known else item.size or None,
             here=holding is not None,

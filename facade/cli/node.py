@@ -92,7 +92,7 @@ def _mesh_app(store: Store, cluster: Cluster, metrics: Metrics) -> web.Applicati
 
 def _log_event(what: str, details: dict[str, object]) -> None:
     """Log what happened to a peer; one that crashed our own code comes with its exception."""
-    told = dict(details)
+    told = {name: value for name, value in details.items() if value is not None}
     error = told.pop("exception", None)
     if isinstance(error, BaseException):
         log.error(what, exc_info=error, **told)

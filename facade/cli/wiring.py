@@ -55,7 +55,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
         upstreams=upstreams(facade.upstreams),
     )
     check_exposure(settings)
-    name = configuration.node.name or default_name()
+    name = str(configuration.node.name or default_name())
     return Wiring(
         name=name,
         data=(configuration.node.data or default_data(environment, root)).absolute(),
@@ -68,7 +68,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             joins=tuple(URL(url) for url in cluster.join),
             mdns=cluster.mdns,
             mdns_interfaces=cluster.mdns_interface,
-            advertise=cluster.advertise,
+            advertise=str(cluster.advertise) if cluster.advertise else None,
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
         ),

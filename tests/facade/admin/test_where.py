@@ -75,6 +75,7 @@ async def test_a_members_newer_word_about_a_tag_counts(known: Known, where: Wher
     known.member_tags[LATEST] = MemberTag(seen(LATEST, digest, 150.0), "left" * 8, "left")
     report = await where.answer("app", now=200.0)
     assert (report.digest, report.seen_at, report.seen_by) == (str(digest), 150.0, "left")
+    assert [(blob.role, blob.here) for blob in report.blobs] == [("manifest", False)]
 
 
 @pytest.mark.parametrize("asked", ["app:other", "ghcr.io/some/thing", "sha256:" + "0" * 64, "app@sha256:" + "0" * 64])

@@ -77,7 +77,7 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 def started(home: Path, data: Path, *flags: str) -> Iterator[Started]:
     """A node without neighbours to find; ended when this ends, whatever happened."""
     listeners = [part for flag in _LISTENERS for part in (flag, "127.0.0.1:0")]
-    command = [*_PROGRAM, "up", "--no-mdns", "--data", str(data), *listeners, *flags]
+    command = [*_PROGRAM, "up", "--name", "tested", "--no-mdns", "--data", str(data), *listeners, *flags]
     with subprocess.Popen(
         command, env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
