@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from node.digest import Digest
-from tests.e2e.network import Host
+from tests.e2e.network import Host, Network
 from tests.e2e.process import Process, wait_until
 from tests.e2e.registry import Registry
 
 LAYERMESH: Final = str(Path(sys.executable).parent / "layermesh")
 FACADE: Final = "http://127.0.0.1:5050"
 ADMIN: Final = "http://127.0.0.1:5052"
+_OWN_DISK: Final = 'mount -t tmpfs -o size="$1"m tmpfs "$0" && shift && exec "$@"'
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
@@ -26,21 +27,20 @@ class Node:
 
     host: Host
     data: Path
-    options: tuple[str, ...]
+    command: tuple[str, ...]
     process: Process
 
     @classmethod
-    def start(cls, host: Host, registry: Registry, *options: str) -> Self:
-        """`layermesh up`, ready to serve."""
+    def start(cls, host: Host, registry: Registry, *options: str, disk_mib: int | None = None) -> Self:
+        """`layermesh up`, on a disk of this size when one is given; ask `wait_ready` before anything else."""
         data = host.folder / "layermesh"
-        chosen = ("--data", str(data), "--upstream", f"docker.io={registry.url}", *options)
-        node = cls(host, data, chosen, cls._launch(host, chosen))
-        node.wait_ready()
-        return node
+        disk = ["sh", "-c", _OWN_DISK, str(data), str(disk_mib)] if disk_mib else []
+        up = (*disk, LAYERMESH, "up", "--data", str(data), "--upstream", f"docker.io={registry.url}", *options)
+        return cls(host, data, up, cls._launch(host, up))
 
     def start_again(self) -> None:
         """The same node on the same data, after it has ended."""
-        self.process = self._launch(self.host, self.options)
+        self.process = self._launch(self.host, self.command)
         self.wait_ready()
 
     def wait_ready(self) -> None:
@@ -77,8 +77,8 @@ class Node:
         return found
 
     @staticmethod
-    def _launch(host: Host, options: Sequence[str]) -> Process:
-        return host.start([LAYERMESH, "up", *options], name="layermesh")
+    def _launch(host: Host, command: Sequence[str]) -> Process:
+        return host.start(command, name="layermesh")
 
 
 def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
@@ -91,6 +91,15 @@ def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
     ]
     assert found, f"no {metric} with {labels} among the metrics"
     return sum(found)
+
+
+def start_nodes(network: Network, registry: Registry, names: str, *options: str) -> list[Node]:
+    """A node on a machine of its own for each letter of `names`; they are ready, and have met."""
+    nodes = [Node.start(network.host(name), registry, *options) for name in names]
+    for node in nodes:
+        node.wait_ready()
+    wait_until_met(*nodes)
+    return nodes
 
 
 def wait_until_met(*nodes: Node, within_s: float = 15) -> None:

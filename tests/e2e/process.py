@@ -1,11 +1,12 @@
 """Programs that a test starts: their logs, waiting until they are ready, and their end."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
@@ -73,6 +74,15 @@ class Process:
         self.popen.send_signal(signal.SIGTERM)
         wait_until(lambda: not self.running, f"{self.name} stops after SIGTERM", within_s)
         return self.popen.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It hangs for a while: its connections stay open, and nothing is answered."""
+        self.popen.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.popen.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.e2e.library import Library
-from tests.e2e.mesh import Node, sample
+from tests.e2e.mesh import Node, sample, start_nodes
 from tests.e2e.network import Network
 from tests.e2e.registry import Registry
 
@@ -32,7 +32,7 @@ _DOCKER = 'dockerd --bridge=none --iptables=false --ip6tables=false >"$0/dockerd
 @pytest.fixture
 def printed(network: Network, registry: Registry, library: Library) -> tuple[Node, dict[str, str]]:
     """A node over a Docker Hub that has `alpine`, and the paragraphs it prints, by the runtime they begin with."""
-    node = Node.start(network.host("a"), registry)
+    [node] = start_nodes(network, registry, "a")
     node.process.until(lambda: "ctr images pull" in node.process.output(), "the commands are printed")
     paragraphs = re.split(r"^(?=# )", node.process.output(), flags=re.MULTILINE)
     return node, {re.split(r"\W+", text)[1]: text for text in reversed(paragraphs) if text.startswith("# ")}

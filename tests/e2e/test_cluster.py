@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.library import Library, digests, pulled
-from tests.e2e.mesh import Node, wait_until_known, wait_until_met
+from tests.e2e.mesh import Node, start_nodes, wait_until_known, wait_until_met
 from tests.e2e.network import Network
 from tests.e2e.process import wait_until
 from tests.e2e.registry import Registry
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def nodes(network: Network, registry: Registry) -> tuple[Node, Node, Node]:
     """Three nodes that have met."""
-    first, second, third = (Node.start(network.host(name), registry) for name in "abc")
-    wait_until_met(first, second, third)
+    first, second, third = start_nodes(network, registry, "abc")
     return first, second, third
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.library import Library
-from tests.e2e.mesh import LAYERMESH, Node
+from tests.e2e.mesh import LAYERMESH, Node, start_nodes
 from tests.e2e.network import Network
 from tests.e2e.process import Process, wait_until
 from tests.e2e.registry import Registry
@@ -18,7 +18,8 @@ IMAGE = "docker.io/library/scene:1"
 @pytest.fixture
 def node(network: Network, registry: Registry) -> Node:
     """A node alone on its machine."""
-    return Node.start(network.host("a"), registry)
+    [node] = start_nodes(network, registry, "a")
+    return node
 
 
 def _half_way(node: Node, runtime: Containerd, registry: Registry) -> Process:

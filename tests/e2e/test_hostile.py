@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.library import Library, digests, pulled
-from tests.e2e.mesh import FACADE, Node, wait_until_known, wait_until_met
+from tests.e2e.mesh import FACADE, start_nodes, wait_until_known
 from tests.e2e.network import Host, Network
 from tests.e2e.process import Process, wait_until
 from tests.e2e.registry import Registry
@@ -32,7 +32,7 @@ def test_a_lying_neighbour_is_found_out_and_the_upstream_serves(
     network: Network, registry: Registry, library: Library, lie: str
 ) -> None:
     hostile = _hostile(network.host("mallory"), lie)
-    node = Node.start(network.host("a"), registry)
+    [node] = start_nodes(network, registry, "a")
     wait_until_known(node, digests(pulled(library.scene, library.scene.images[0])))
 
     runtime = Podman.start(node.host, Mirrors())  # it forgives nothing: no cut, no wrong byte
@@ -47,8 +47,7 @@ def test_a_lying_neighbour_is_found_out_and_the_upstream_serves(
 def test_with_the_upstream_gone_an_honest_peer_prevails_over_a_lying_one(
     network: Network, registry: Registry, library: Library, lie: str
 ) -> None:
-    honest, other = (Node.start(network.host(name), registry) for name in "ab")
-    wait_until_met(honest, other)
+    honest, other = start_nodes(network, registry, "ab")
     pull(Containerd.start(honest.host, Mirrors()), TAGGED)
     _hostile(network.host("mallory"), lie)
     registry.stop()
@@ -67,8 +66,7 @@ def test_with_the_upstream_gone_an_honest_peer_prevails_over_a_lying_one(
 def test_a_tag_dated_tomorrow_is_not_believed(
     network: Network, registry: Registry, library: Library, secret: str, member: bool
 ) -> None:
-    honest, other = (Node.start(network.host(name), registry, "--secret-file", secret) for name in "ab")
-    wait_until_met(honest, other)
+    honest, other = start_nodes(network, registry, "ab", "--secret-file", secret)
     pull(Containerd.start(honest.host, Mirrors()), TAGGED)
     _hostile(network.host("mallory"), "tags", *(("--secret-file", secret) if member else ()))
     if member:

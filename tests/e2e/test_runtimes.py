@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.library import Library, digests, pulled
-from tests.e2e.mesh import Node, wait_until_known, wait_until_met
+from tests.e2e.mesh import Node, start_nodes, wait_until_known, wait_until_met
 from tests.e2e.network import Network
 from tests.e2e.registry import Registry
 from tests.e2e.runtimes.all import RUNTIMES, Starts
@@ -21,7 +21,8 @@ def kind(request: pytest.FixtureRequest) -> Starts:
 @pytest.fixture
 def node(network: Network, registry: Registry) -> Node:
     """A node that nobody else knows."""
-    return Node.start(network.host("a"), registry)
+    [node] = start_nodes(network, registry, "a")
+    return node
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_with_the_upstream_down_a_peer_is_enough(
     image = f"docker.io/library/small@{library.small.manifest.digest}"
     pull(kind.start(node.host, Mirrors()), image)
     registry.stop()
-    other = Node.start(network.host("b"), registry)
+    [other] = start_nodes(network, registry, "b")
     wait_until_met(node, other)
     wait_until_known(other, digests(pulled(library.small, library.small.images[0])))
     runtime = kind.start(other.host, Mirrors())

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.e2e.library import Library, digests, pulled
-from tests.e2e.mesh import FACADE, Node, wait_until_known, wait_until_met
+from tests.e2e.mesh import FACADE, Node, start_nodes, wait_until_known
 from tests.e2e.network import Network
 from tests.e2e.process import wait_until
 from tests.e2e.registry import Registry
@@ -20,8 +20,7 @@ TAGGED = "docker.io/library/scene:1"
 def test_with_the_upstream_gone_a_digest_comes_whole_from_the_peer(
     network: Network, registry: Registry, library: Library
 ) -> None:
-    first, second = (Node.start(network.host(name), registry) for name in "ab")
-    wait_until_met(first, second)
+    first, second = start_nodes(network, registry, "ab")
     pull(Containerd.start(first.host, Mirrors()), TAGGED)
     registry.stop()
     wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
@@ -37,8 +36,7 @@ def test_with_the_upstream_gone_a_digest_comes_whole_from_the_peer(
 def test_with_the_upstream_gone_members_pull_by_tag_and_are_told_its_age(
     network: Network, registry: Registry, library: Library, secret: str
 ) -> None:
-    first, second = (Node.start(network.host(name), registry, "--secret-file", secret) for name in "ab")
-    wait_until_met(first, second)
+    first, second = start_nodes(network, registry, "ab", "--secret-file", secret)
     pull(Containerd.start(first.host, Mirrors()), TAGGED)
     registry.stop()
     wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
@@ -48,6 +46,7 @@ def test_with_the_upstream_gone_members_pull_by_tag_and_are_told_its_age(
 
     assert_unpacked(runtime, TAGGED, library.scene.images[0])
     _all_came_from_the_peer(second, registry, library)
+    assert second.ask("where", TAGGED)["seen_by"] == first.ask("status")["name"]
     answer = second.host.request(f"{FACADE}/v2/library/scene/manifests/1?ns=docker.io")
     assert answer.status == 200
     assert 0 <= int(answer.headers["Age"]) < 120
@@ -57,8 +56,7 @@ def test_with_the_upstream_gone_members_pull_by_tag_and_are_told_its_age(
 def test_a_peer_that_is_no_member_is_not_asked_what_a_tag_means(
     network: Network, registry: Registry, library: Library
 ) -> None:
-    first, second = (Node.start(network.host(name), registry) for name in "ab")
-    wait_until_met(first, second)
+    first, second = start_nodes(network, registry, "ab")
     pull(Containerd.start(first.host, Mirrors()), "docker.io/library/small:1")
     registry.stop()
     wait_until_known(second, digests(pulled(library.small, library.small.images[0])))
@@ -71,8 +69,7 @@ def test_a_peer_that_is_no_member_is_not_asked_what_a_tag_means(
 def test_a_peer_killed_in_the_middle_of_a_fetch_costs_nothing_but_time(
     network: Network, registry: Registry, library: Library
 ) -> None:
-    first, second = (Node.start(network.host(name), registry) for name in "ab")
-    wait_until_met(first, second)
+    first, second = start_nodes(network, registry, "ab")
     pull(Containerd.start(first.host, Mirrors()), TAGGED)
     wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
     first.host.shape(megabits=80)
@@ -98,3 +95,5 @@ def _all_came_from_the_peer(node: Node, registry: Registry, library: Library) ->
     assert node.sample("layermesh_fetched_bytes_total") == whole
     assert registry.requests_from(node.host) == []
     assert node.host.received() > whole
+    [peer] = node.ask("peers")
+    assert (peer["state"], peer["received_bytes"]) == ("alive", whole)
