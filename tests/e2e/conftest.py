@@ -43,10 +43,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def network(folder: Path) -> Iterator[Network]:
-    """A network with nobody on it yet."""
+    """A network with nobody on it yet; a node that has logged a traceback by the end fails the test."""
     skip_without()
     with open_network(folder) as network:
         yield network
+        for process in network.processes:
+            if process.name.endswith("-layermesh"):
+                assert "Traceback" not in process.output(), process.output(_LOG_CHARACTERS)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,9 @@ def test_a_file_damaged_on_disk_is_not_served_and_heals(pair: tuple[Node, Node],
 def test_a_lost_catalog_costs_no_pull(pair: tuple[Node, Node], library: Library) -> None:
     first, _ = pair
     first.process.terminate(within_s=10)
-    for path in first.data.glob("*.db*"):
+    catalog = list(first.data.glob("*.db*"))
+    assert catalog
+    for path in catalog:
         path.unlink()
     first.start_again()
 
