@@ -31,7 +31,7 @@ class ClockWatch:
         self._offset = offset
         self.warning = (
             f"this machine's clock was set {'forward' if jumped > 0 else 'back'} by {abs(jumped):.0f} s: members refuse"
-            " messages that are more than 60 s off, and tags' ages are wrong by as much; see that its time is kept (NTP)"
+            " messages that are more than 60 s off, and tags' ages are wrong by as much; let NTP keep its time"
         )
         return jumped
 
