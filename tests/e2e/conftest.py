@@ -27,7 +27,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show what every program said when a test fails."""
     report = yield
     network = getattr(item, "funcargs", {}).get("network")
-    if report.failed and isinstance(network, Network):
+    if report.failed and report.when != "teardown" and isinstance(network, Network):
         for process in network.processes:
             report.sections.append((process.name, process.output(_LOG_CHARACTERS)))
     return report
