@@ -1,5 +1,6 @@
 """The configuration file's tables as types: what each key holds, and what it is when nobody says anything."""
 
+import ipaddress
 import os
 import re
 import socket
@@ -53,6 +54,22 @@ class NodeName(str):
         return cls(text)
 
 
+class InterfaceAddress(str):
+    """The IPv4 address of one of this machine's interfaces."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check that it is an address; whether an interface has it is seen when it is used.
+
+        Raises:
+            ValueError: saying what is expected.
+        """
+        try:
+            return cls(ipaddress.IPv4Address(text))
+        except ValueError:
+            raise ValueError("an IPv4 address of this machine is expected, such as 10.0.0.7") from None
+
+
 class Listen(str):
     """A `HOST:PORT` to listen on, an IPv6 host in brackets."""
 
@@ -93,7 +110,7 @@ class ClusterTable(msgspec.Struct, frozen=True):
     listen: Listen = Listen("0.0.0.0:5051")
     join: tuple[Url, ...] = ()
     mdns: bool = True
-    mdns_interface: tuple[str, ...] = ()
+    mdns_interface: tuple[InterfaceAddress, ...] = ()
     advertise: Url | None = None
     secret_file: Path | None = None
     open_gateway: bool = False
@@ -142,7 +159,7 @@ def decode(kind: type, value: object) -> Any:
         raise ValueError("text is expected")
     if kind is Path:
         return _path(value)
-    if issubclass(kind, Listen | Url | NodeName):
+    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

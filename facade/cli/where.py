@@ -11,6 +11,8 @@ from facade.cli.asking import ask
 from facade.cli.config import load
 from facade.cli.options import config_option, json_option, key_options
 from facade.cli.showing import duration, plain, show_json, show_table, size
+from node.digest import Digest
+from node.reference import Reference
 
 
 @click.command("where", short_help="Show where an image or a blob is.")
@@ -23,11 +25,20 @@ def command(config: Path | None, as_json: bool, asked: str, **flags: object) -> 
 
     REF is an image as Docker writes it (alpine, ghcr.io/org/app:1.2), DIGEST a sha256:... or sha512:...
     """
+    _check(asked)
     answer = ask(load(flags, os.environ, config).admin.listen.address, "/api/where", {"ref": asked})
     if as_json:
         show_json(answer)
     else:
         _show(answer)
+
+
+def _check(asked: str) -> None:
+    """Refuse what cannot be a name before anybody is asked."""
+    if asked.startswith(("sha256:", "sha512:")):
+        Digest.parse(asked)
+    else:
+        Reference.parse(asked)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             mesh_host=cluster.listen.address.host,
             joins=tuple(URL(url) for url in cluster.join),
             mdns=cluster.mdns,
-            mdns_interfaces=cluster.mdns_interface,
+            mdns_interfaces=tuple(str(address) for address in cluster.mdns_interface),
             advertise=str(cluster.advertise) if cluster.advertise else None,
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,

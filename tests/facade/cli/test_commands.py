@@ -76,7 +76,7 @@ class Node(BaseHTTPRequestHandler):
         "/api/peers": (200, {"peers": [PEER]}),
         "/api/where?ref=app%3A1": (200, WHERE),
         "/api/where?ref=other": (404, {"error": "other: neither here nor\nthere"}),
-        "/api/where?ref=%5E": (400, {"error": "no name"}),
+        "/api/where?ref=another": (400, {"error": "no name"}),
     }
 
     def do_GET(self) -> None:
@@ -132,6 +132,8 @@ def test_every_command_explains_itself(name: str, capsys: Output) -> None:
         (["status", "--josn"], "No such option '--josn'. Did you mean '--json'?"),
         (["where"], "Missing argument 'REF|DIGEST'."),
         (["status", "--admin", "here"], "--admin = 'here': HOST:PORT is expected"),
+        (["where", "sha256:12"], "digest 'sha256:12': the hash is not lower-case hex of sha256's length"),
+        (["where", "UPPER"], "repository name 'library/UPPER': lower-case words"),
         (["up", "--facade", "x"], "--facade = 'x': HOST:PORT is expected"),
         (["up", "--quota", "1G"], "No such option '--quota'."),
         (["up", "--config", "/nowhere/layermesh.toml"], "/nowhere/layermesh.toml: the configuration file cannot be"),
@@ -193,7 +195,7 @@ def test_json_is_the_nodes_own_answer(admin: str, command: list[str], answer: ob
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "message"), [("other", 1, "other: neither here nor there"), ("^", 2, "no name")]
+    ("asked", "status", "message"), [("other", 1, "other: neither here nor there"), ("another", 2, "no name")]
 )
 def test_a_refusal_of_the_node_is_one_line(admin: str, asked: str, status: int, message: str, capsys: Output) -> None:
     assert run(["where", "--admin", admin, asked]) == status

@@ -144,6 +144,7 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("[cluster]\nmdns = 'yes'", "[cluster] mdns = 'yes': true or false is expected"),
         ("[cluster]\njoin = 'http://a'", "[cluster] join = 'http://a': a list of texts is expected"),
         ("[cluster]\njoin = ['a']", "[cluster] join = ['a']: http://HOST:PORT or https://HOST[:PORT] is expected"),
+        ("[cluster]\nmdns_interface = ['eth0']", "['eth0']: an IPv4 address of this machine is expected"),
         ("[node]\nlog = 'xml'", "[node] log = 'xml': text or json is expected"),
         ("[node]\nname = 'a b'", "[node] name = 'a b': 1 to 63 letters, digits and . _ - are expected"),
         ("[node]\ndata = ''", "[node] data = '': a path is expected"),
