@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 WARM_BYTES: Final = 64 * 1024
 WARM_ENTRIES: Final = 256
 WARM_S: Final = 60.0
+CLIENT_GONE: Final = 499
+"""Counted when a client left before its answer; nobody receives it."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -75,6 +77,9 @@ class Registry:
                 response = self._from_memory(request, listener) or await self._answer(request, listener)
             except Problem as problem:
                 response = problem.response()
+            except ConnectionError as error:
+                log.debug("the client has gone", path=request.path, why=str(error))
+                response = web.Response(status=CLIENT_GONE)
             self._metrics.server_request(listener, request.method, response.status, time.perf_counter() - started)
             return response
 
