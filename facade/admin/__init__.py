@@ -1,0 +1,1 @@
+"""What people and Prometheus ask a running node."""
