@@ -219,6 +219,15 @@ class Store:
         """
         return await self._upkeep.scrub()
 
+    async def check(self, digest: Digest) -> None:
+        """Verify a blob now, whatever its file looks like.
+
+        Raises:
+            NotFoundError: when it is not here, or was damaged (and is dropped now).
+            UnreachableError: when the catalog cannot be read.
+        """
+        await self._shelf.check(await self._entry(digest))
+
     async def settled(self) -> None:
         """Wait until files without rows, after a crash or the loss of the catalog, were adopted or removed."""
         await self._upkeep.adopted.wait()

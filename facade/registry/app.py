@@ -189,5 +189,5 @@ async def open_registry(
     async with Background() as background:
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
-        blobs = Blobs(store, cluster, upstream, flights, settings.waits, metrics)
+        blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
         yield Registry(store, upstream, manifests, blobs, metrics)

@@ -1,7 +1,9 @@
 """Blobs of mirrored repositories, answered from this disk, from a flight, or passed through from upstream."""
 
+import asyncio
+import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -9,10 +11,12 @@ import structlog
 from aiohttp import web
 
 from cluster.cluster import Cluster
+from facade.background import Background
 from facade.flights import BlobUpstream, Flight, Flights, Reader
 from facade.metrics import Metrics
 from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
 from facade.registry.requests import Asked
+from facade.registry.suspicion import Suspicion
 from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
@@ -56,9 +60,12 @@ class Blobs:
         cluster: Cluster,
         upstream: PassingUpstream,
         flights: Flights,
+        background: Background,
         waits: Waits,
         metrics: Metrics,
     ) -> None:
+        self._background = background
+        self._suspicion = Suspicion(time.monotonic)
         self._store = store
         self._cluster = cluster
         self._upstream = upstream
@@ -123,13 +130,27 @@ class Blobs:
         return web.Response(headers={**headers, **more})
 
     async def _from_disk(self, request: web.Request, digest: Digest, headers: Mapping[str, str]) -> web.StreamResponse:
+        await self._check_if_doubted(digest)
         async with self._store.read(digest) as blob:
             wanted = parse_range(request.headers.get("Range"), blob.size)
             named = {**headers, "Layermesh-Source": SourceName.LOCAL}
             response = FileRange(blob, blob.size, wanted=wanted, headers=named)
             await response.prepare(request)
-            self._metrics.served(SourceName.LOCAL, len(wanted) if wanted else blob.size)
+            self._metrics.served(SourceName.LOCAL, response.sent)
+            if wanted is None:
+                self._suspicion.served(digest)
             return response
+
+    async def _check_if_doubted(self, digest: Digest) -> None:
+        """Verify first what a runtime asks for again; a check that takes long goes on beside the answer."""
+        if not self._suspicion.doubted(digest):
+            return
+        found = self._background.start(self._check(digest), f"check {digest}")
+        await asyncio.wait([found], timeout=self._waits.fallback_s)
+
+    async def _check(self, digest: Digest) -> None:
+        with suppress(NotFoundError):  # dropped, and logged where it was found
+            await self._store.check(digest)
 
     def _is_ahead(self, request: web.Request, flight: Flight) -> bool:
         """Whether a Range asks for bytes that the flight will reach late, while upstream could give them now."""

@@ -50,6 +50,22 @@ async def test_a_damaged_blob_is_found_when_used_and_heals_from_upstream(
     assert (await node.blob(layer.digest)).source == "local"
 
 
+async def test_a_blob_that_rotted_unseen_costs_one_pull_and_not_the_next(node: Machine, image: FakeImage) -> None:
+    await _pulled(node, image)
+    layer = image.layers[0]
+    path = _path(node, layer)
+    before = path.stat()
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.write(bytes([layer.data[0] ^ 1]))
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    first = await node.blob(layer.digest)
+    assert first.source == "local" and first.data != layer.data
+    second = await node.blob(layer.digest)
+    assert (second.data, second.source) == (layer.data, "upstream")
+
+
 async def test_a_damaged_manifest_heals_from_upstream(node: Machine, image: FakeImage) -> None:
     await _pulled(node, image)
     assert (await node.manifest(image.manifest.digest)).source == "local"
