@@ -16,6 +16,8 @@ SOURCES: Final = ("local", "flight", "peer", "ipfs", "upstream")
 DIRECTIONS: Final = ("in", "out")
 PEER_STATES: Final = ("candidate", "alive", "suspect", "gone")
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+CLIENT_GONE: Final = 499
+"""The status counted when a client left before its answer; nobody receives it."""
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from cluster.cluster import PeerState, PeerStatus
+from facade.clock import ClockWatch
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
 from facade.upstream.config import UpstreamConfig
@@ -113,6 +114,7 @@ class Running:
     available: Callable[[str], bool]
     metrics: Metrics
     readiness: Readiness
+    clock: ClockWatch
     started: float
     """`time.monotonic()` at the start."""
 
@@ -141,7 +143,12 @@ async def status(node: Running) -> StatusReport:
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
         upstreams=[_upstream(config, node.available(config.namespace)) for config in node.upstreams],
-        warnings=[*_disk_warnings(free, node.data), *node.cluster.warnings, *_peer_warnings(node.cluster.peers())],
+        warnings=[
+            *_disk_warnings(free, node.data),
+            *([node.clock.warning] if node.clock.warning else []),
+            *node.cluster.warnings,
+            *_peer_warnings(node.cluster.peers()),
+        ],
     )
 
 

@@ -13,10 +13,12 @@ from cluster.cluster import Cluster, open_cluster
 from facade.admin.app import admin_app
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
+from facade.background import Background
 from facade.cli.serving import counted, serving
 from facade.cli.sockets import Listener
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
+from facade.clock import ClockWatch
 from facade.hosts import guard
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
@@ -36,7 +38,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     Raises:
         StartError: what the operator has to change.
     """
-    started, metrics = time.monotonic(), Metrics()
+    started, metrics, clock = time.monotonic(), Metrics(), ClockWatch()
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
     async with (
         open_store(wiring.data) as store,
@@ -45,7 +47,9 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         ) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
+        Background() as background,
     ):
+        background.start(clock.run(), "clock watch")
         running = Running(
             name=wiring.name,
             version=installed(),
@@ -57,6 +61,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             available=upstreams.available,
             metrics=metrics,
             readiness=Readiness(),
+            clock=clock,
             started=started,
         )
         metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from facade.cli.sockets import BACKLOG, Listener
-from facade.metrics import Metrics
+from facade.metrics import CLIENT_GONE, Metrics
 
 GRACE_S: Final = 9.0
 """All is over within 10 s: one is left for closing the parts."""
@@ -84,6 +84,9 @@ def counted(listener: str, metrics: Metrics) -> Middleware:
         except web.HTTPException as error:
             status = error.status
             raise
+        except ConnectionError:
+            status = CLIENT_GONE
+            return web.Response(status=CLIENT_GONE)
         finally:
             metrics.server_request(listener, request.method, status, time.perf_counter() - started)
 

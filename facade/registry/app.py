@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 from cluster.cluster import Cluster
 from facade.background import Background
 from facade.flights import Flights
-from facade.metrics import Metrics
+from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.problems import Problem, unserved
@@ -30,8 +30,6 @@ log = structlog.get_logger(__name__)
 WARM_BYTES: Final = 64 * 1024
 WARM_ENTRIES: Final = 256
 WARM_S: Final = 60.0
-CLIENT_GONE: Final = 499
-"""Counted when a client left before its answer; nobody receives it."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -80,6 +78,9 @@ class Registry:
             except ConnectionError as error:
                 log.debug("the client has gone", path=request.path, why=str(error))
                 response = web.Response(status=CLIENT_GONE)
+            except Exception:  # the last resort: a defect of ours, told apart from every answer that is meant
+                log.exception("request failed", path=request.path)
+                response = Problem(500, "UNKNOWN", "this node failed to answer; its log says why").response()
             self._metrics.server_request(listener, request.method, response.status, time.perf_counter() - started)
             return response
 

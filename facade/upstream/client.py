@@ -202,9 +202,7 @@ class Upstreams:
         answer.close()
         if answer.status == 200 and answer.length is not None:
             return answer.length
-        answer, _ = await self._ask(
-            "GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED, anonymous=anonymous
-        )
+        answer, _ = await self._ask("GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED, anonymous=anonymous)
         try:
             return size_from_range(answer)
         finally:

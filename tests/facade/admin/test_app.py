@@ -14,6 +14,7 @@ from cluster.cluster import PeerState
 from facade.admin.app import admin_app
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
+from facade.clock import ClockWatch
 from facade.metrics import Metrics
 from facade.settings import Address
 from facade.upstream.config import UpstreamConfig
@@ -51,6 +52,7 @@ def running(known: Known, tmp_path: Path) -> Running:
         available=lambda namespace: False,
         metrics=Metrics(),
         readiness=Readiness(),
+        clock=ClockWatch(),
         started=0.0,
     )
 
