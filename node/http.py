@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from node.errors import InvalidError
 
-_ONE_RANGE: Final = re.compile(r"(?i:bytes)[ \t]*=[ \t,]*(\d{0,19})[ \t]*-[ \t]*(\d{0,19})[ \t,]*")
+_ONE_RANGE: Final = re.compile(r"(?i:bytes)[ \t]*=[ \t,]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t,]*")
 _COPY_BYTES: Final = 256 * 1024
 
 

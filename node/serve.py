@@ -76,7 +76,8 @@ class _Gateway:
             try:
                 await response.prepare(request)
             finally:
-                self._on_sent(response.sent, request)
+                if response.sent:
+                    self._on_sent(response.sent, request)
         return response
 
     def _bytes(self, request: web.Request, cid: Cid, data: bytes) -> web.StreamResponse:

@@ -3,10 +3,10 @@
 import asyncio
 import gc
 import inspect
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
@@ -66,13 +66,13 @@ def _names(threads: set[threading.Thread]) -> list[str]:
 
 def _open_files() -> set[str]:
     found = set()
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            target = str(descriptor.readlink())
         except OSError:
             continue  # the listing's own descriptor
         if not target.startswith(_UNREMARKABLE):
-            found.add(f"{descriptor} {target}")
+            found.add(f"{descriptor.name} {target}")
     return found
 
 

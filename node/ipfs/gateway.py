@@ -16,7 +16,7 @@ from node.unixfs import MAX_BLOCK_BYTES
 
 _RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
 _PLAIN: Final[Mapping[str, str]] = {hdrs.ACCEPT_ENCODING: "identity"}
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:\d{1,19}|\*)")
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
 _PROBE_S: Final = 2.0
 _UNLIMITED: Final = aiohttp.ClientTimeout(total=None)
 

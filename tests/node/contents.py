@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
@@ -50,6 +53,16 @@ def index(*manifests: Manifest) -> Manifest:
     """An index that names these manifests."""
     named = [{"mediaType": each.media_type, "digest": str(each.digest), "size": len(each.data)} for each in manifests]
     return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named}).encode())
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    """A small file system on a folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 class Clock:

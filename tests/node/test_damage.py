@@ -1,0 +1,195 @@
+"""Damage on disk: found when it is used or looked for, and never said to be good again."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from node.catalog import Audience, Change, Visibility
+from node.digest import Digest
+from node.errors import NotFoundError
+from node.store import Store, open_store
+from tests.node.contents import ALPINE, MIB, PUBLIC, content, image
+
+DATA = content(2 * MIB)
+DIGEST = Digest.of(DATA)
+
+
+def file_of(store: Store, digest: Digest = DIGEST) -> Path:
+    return store.folder / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+
+
+def flip(path: Path, *, restore_times: bool) -> None:
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+    if restore_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def read(store: Store) -> bytes:
+    async with store.read(DIGEST) as blob:
+        return os.pread(blob.fileno(), len(DATA), 0)
+
+
+async def assert_forgotten(store: Store) -> None:
+    assert await store.find(DIGEST) is None
+    assert not file_of(store).exists()
+    (entry,) = (await store.changes(0, Audience.PUBLIC)).entries
+    assert isinstance(entry, Change)
+    assert (entry.digest, entry.holding) == (DIGEST, None)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "gone", "a folder"])
+async def test_a_damaged_file_is_found_when_it_is_read_and_dropped(store: Store, damage: str) -> None:
+    await store.put(DIGEST, DATA, PUBLIC)
+    path = file_of(store)
+    if damage == "flipped":
+        flip(path, restore_times=False)
+    elif damage == "truncated":
+        os.truncate(path, 1000)
+    elif damage == "longer":
+        os.truncate(path, 3 * MIB)
+    else:
+        path.unlink()
+    with pytest.raises(NotFoundError):
+        await read(store)
+    await assert_forgotten(store)
+
+
+async def test_a_dropped_blob_can_be_kept_again(store: Store) -> None:
+    await store.put(DIGEST, DATA, PUBLIC)
+    file_of(store).unlink()
+    with pytest.raises(NotFoundError):
+        await read(store)
+    await store.put(DIGEST, DATA, PUBLIC)
+    assert await read(store) == DATA
+
+
+async def test_a_file_that_was_only_touched_is_verified_and_stays(store: Store) -> None:
+    await store.put(DIGEST, DATA)
+    path = file_of(store)
+    os.utime(path)
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+    assert await read(store) == DATA
+    assert await read(store) == DATA
+
+
+async def test_readers_at_once_of_a_touched_file_are_all_served(store: Store) -> None:
+    await store.put(DIGEST, DATA)
+    os.utime(file_of(store))
+    assert await asyncio.gather(*(read(store) for _ in range(8))) == [DATA] * 8
+
+
+async def test_a_flipped_byte_that_nothing_shows_is_found_by_scrubbing(store: Store) -> None:
+    await store.put(DIGEST, DATA, PUBLIC)
+    flip(file_of(store), restore_times=True)
+    assert await store.scrub_once() == DIGEST
+    await assert_forgotten(store)
+    assert await store.scrub_once() is None
+
+
+async def test_a_flipped_byte_in_a_small_blob_is_found_when_it_is_loaded(store: Store) -> None:
+    await store.put(DIGEST, DATA, PUBLIC)
+    flip(file_of(store), restore_times=True)
+    with pytest.raises(NotFoundError):
+        await store.load(DIGEST)
+    await assert_forgotten(store)
+
+
+async def test_scrubbing_goes_round(store: Store, clock) -> None:  # type: ignore[no-untyped-def]
+    digests = set()
+    for at in range(3):
+        clock.now += 1
+        digests.add((await store.put(Digest.of(bytes([at])), bytes([at]))).digest)
+    scrubbed = set()
+    for _ in range(3):
+        clock.now += 1
+        scrubbed.add(await store.scrub_once())
+    assert scrubbed == digests
+
+
+@pytest.mark.parametrize("loss", ["deleted", "garbage", "truncated", "empty"])
+async def test_a_lost_catalog_is_made_anew_from_the_files_and_tells_nobody(tmp_path: Path, loss: str) -> None:
+    async with open_store(tmp_path) as store:
+        await store.put(DIGEST, DATA, PUBLIC)
+        log_id = store.log_id
+        wrong = file_of(store, Digest.of(b"x"))
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(b"not x")
+    catalog = tmp_path / "catalog.db"
+    if loss == "deleted":
+        catalog.unlink()
+    elif loss == "garbage":
+        catalog.write_bytes(content(8192))
+    elif loss == "truncated":
+        os.truncate(catalog, 5000)
+    else:
+        os.truncate(catalog, 0)
+    async with open_store(tmp_path) as store, asyncio.timeout(20):
+        await store.settled()
+        holding = await store.find(DIGEST)
+        assert holding is not None
+        assert holding.visibility is Visibility.PRIVATE
+        assert store.log_id != log_id
+        assert (await store.changes(0, Audience.MEMBERS)).entries == ()
+        assert await read(store) == DATA
+        assert await store.dag(DIGEST) is not None
+        assert not wrong.exists()
+        assert store.stats.blobs == 1
+
+
+async def test_a_catalog_that_breaks_while_it_is_used_is_made_anew(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        for at in range(300):
+            await store.put(Digest.of(at.to_bytes(2, "big")), at.to_bytes(2, "big"), PUBLIC)
+        await store.put(DIGEST, DATA, PUBLIC)
+    with (tmp_path / "catalog.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(content(40960))
+    async with open_store(tmp_path) as store, asyncio.timeout(30):
+        before = store.node_id
+        await store.repositories.record(ALPINE, image(b"1"), PUBLIC)
+        for at in range(300):
+            await store.find(Digest.of(at.to_bytes(2, "big")))
+        await store.settled()
+        assert await read(store) == DATA
+        assert store.stats.blobs == 301
+        assert store.node_id == before
+        assert (tmp_path / "catalog.db.damaged").exists()
+
+
+async def test_a_file_without_a_row_is_adopted_after_a_crash(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.repositories.record(ALPINE, image(DATA), PUBLIC)
+        orphan = file_of(store)
+        await store._shelf.database.remember("clean", "0")
+        store._shelf.database.remember = _forget  # type: ignore[method-assign]
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(DATA)
+    async with open_store(tmp_path) as store, asyncio.timeout(20):
+        await store.settled()
+        holding = await store.find(DIGEST)
+        assert holding is not None
+        assert holding.visibility is Visibility.PUBLIC
+
+
+async def _forget(_name: str, _value: str) -> None:
+    """As if the process had been killed."""
+
+
+async def test_after_a_loss_of_power_unsynced_files_are_verified_before_use(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.put(DIGEST, DATA, PUBLIC)
+        path = file_of(store)
+        await store._shelf.database.remember("boot", "another")
+    flip(path, restore_times=True)
+    async with open_store(tmp_path) as store:
+        with pytest.raises(NotFoundError):
+            await read(store)
+        await assert_forgotten(store)
