@@ -96,7 +96,6 @@ async def _peers(
     cache: LogCache | None = None
     try:
         cache = await stack.enter_async_context(open_cache(store.folder))
-        await cache.prune()
     except CacheError as error:
         warned["cache"] = f"what peers hold is not kept on disk: {error}"
     penalties = Penalties(config.timings)

@@ -174,6 +174,9 @@ class Cluster:
             contact = self._peers.membership.peer(peer_id)
             if contact is None or contact.identity is None or not contact.identity.member:
                 continue
+            penalty = self._peers.penalty(contact)
+            if penalty is not None and penalty.lied:
+                continue
             if seen.seen_at <= now + WINDOW_S and (best is None or seen.seen_at > best.seen.seen_at):
                 best = MemberTag(seen, peer_id, contact.identity.name)
         return best

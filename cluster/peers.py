@@ -54,6 +54,7 @@ class Peers:
         """Read logs until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self.directory.tidy())
             self.reconcile()
             await asyncio.Event().wait()
 

@@ -15,7 +15,7 @@ from cluster.membership import Origin
 from cluster.messages import Hello, LogPage
 from cluster.wire import HELLO, LOG
 from node.catalog import Audience, Visibility
-from node.errors import DeniedError, InvalidError
+from node.errors import DeniedError, InvalidError, LayermeshError
 from node.store import Store
 
 PAGE_ENTRIES: Final = 1000
@@ -181,6 +181,8 @@ def _answering(handler: Handler) -> Handler:
             return web.Response(status=401, text=f"{error}\n", headers={"WWW-Authenticate": "Layermesh-Mac"})
         except InvalidError as error:
             return web.Response(status=400, text=f"{error}\n")
+        except LayermeshError as error:
+            return web.Response(status=503, text=f"{error}\n")
 
     return answer
 
@@ -191,7 +193,10 @@ def _candidate(hello: Hello, remote: str | None, proven: Proven | None) -> Candi
         return Candidate(parse_peer_url(hello.url), Origin.MEMBER, hello.boot)
     if remote is None:
         raise InvalidError("hello: the sender has no address")
-    url = URL.build(scheme="http", host=remote.removeprefix("::ffff:"), port=hello.port)
+    try:
+        url = URL.build(scheme="http", host=remote.removeprefix("::ffff:"), port=hello.port)
+    except ValueError:
+        raise InvalidError(f"hello: nodes are not reached at addresses such as {remote[:60]!r}") from None
     return Candidate(url, Origin.STRANGER if proven is None else Origin.MEMBER, hello.boot)
 
 

@@ -21,6 +21,7 @@ class Directory:
         self._limits = limits
         self._clock = clock
         self._logs: dict[str, PeerLog] = {}
+        self._left: set[str] = set()
         self.damage: str | None = None
         """What is wrong with the cache, for people."""
 
@@ -48,6 +49,7 @@ class Directory:
         log = self._logs.get(peer_id)
         if log is not None and log.proven == proven:
             return log
+        self._left.discard(peer_id)
         log = self._logs[peer_id] = PeerLog(proven)
         try:
             await self._load(peer_id, log)
@@ -70,6 +72,8 @@ class Directory:
         Raises:
             InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
         """
+        while self._left:
+            await self.forget(self._left.pop())
         update = log.apply(page, self._clock())
         if len(log) > self._limits.entries_per_peer:
             await self.forget(peer_id)
@@ -93,9 +97,18 @@ class Directory:
             self._logs[peer_id].drop(digest)
 
     def keep_only(self, peer_ids: Collection[str]) -> None:
-        """Nobody looks for other peers any more: their logs stay on disk only."""
+        """Nobody looks for other peers any more: their logs are forgotten, on disk when something is written next."""
         for peer_id in self._logs.keys() - set(peer_ids):
             del self._logs[peer_id]
+            self._left.add(peer_id)
+
+    async def tidy(self) -> None:
+        """Bound what earlier runs left on disk."""
+        if self._cache is not None:
+            try:
+                await self._cache.prune(self._limits.entries)
+            except CacheError as error:
+                self.damage = str(error)
 
     async def forget(self, peer_id: str) -> None:
         """Believe nothing that a peer said."""

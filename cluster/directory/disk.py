@@ -106,12 +106,23 @@ class LogCache:
         async with self._transaction():
             await self._forget(peer_id)
 
-    async def prune(self, keep: int = KEEP_PEERS) -> None:
-        """Keep only the peers read last.
+    async def prune(self, most_lines: int, keep: int = KEEP_PEERS) -> None:
+        """Keep only the peers read last, as many as have about so many lines together.
 
         Raises:
             CacheError: when it cannot be written.
         """
+        total = 0
+        try:
+            counts = await self._database.execute_fetchall(
+                "SELECT count(line) FROM peers LEFT JOIN lines ON peer = id GROUP BY id ORDER BY read_at DESC"
+            )
+        except sqlite3.Error as error:
+            raise CacheError(f"cluster.db: {error}") from None
+        for place, (count,) in enumerate(counts):
+            total += count
+            if total > most_lines:
+                keep = min(keep, place)
         last = "SELECT id FROM peers ORDER BY read_at DESC LIMIT ?"
         async with self._transaction():
             await self._database.execute(f"DELETE FROM lines WHERE peer NOT IN ({last})", (keep,))

@@ -21,7 +21,7 @@ from node.visibility import Proof, Visibility
 
 FAST = Timings(
     probe_every_s=0.1,
-    probe_timeout_s=0.3,
+    probe_timeout_s=0.5,
     reprobe_s=0.05,
     greet_timeout_s=1.0,
     retry_first_s=0.05,
@@ -57,6 +57,7 @@ class Machine:
 
     async def fetch(self, digest: Digest) -> bytes:
         """Fetch a blob from its holders into the store, and read it."""
+        await until(lambda: bool(self.cluster.holders(digest)))
         wanted = Wanted(REPOSITORY, digest)
         async with self.store.ingest(wanted) as ingest:
             await self.cluster.fetch(wanted, self.cluster.holders(digest), ingest)

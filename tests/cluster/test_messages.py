@@ -4,7 +4,7 @@ import math
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import messages
@@ -114,6 +114,7 @@ def test_a_page_with_a_date_that_is_no_number_is_readable() -> None:
     assert len(read.lines) == 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_the_reading(data: bytes) -> None:
     for decode in (messages.decode_hello, messages.decode_page):
@@ -121,6 +122,7 @@ def test_no_bytes_crash_the_reading(data: bytes) -> None:
             decode(data)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary(), st.lists))
 def test_no_values_crash_the_reading(value: object) -> None:
     for data in (page([value]), hello(id=value), hello(v=value), page([], upto=value)):

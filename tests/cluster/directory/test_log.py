@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.directory.log import PeerLog, line_key
@@ -67,6 +67,7 @@ Step = st.tuples(st.just("say"), st.integers(0, 12), st.booleans()) | st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(Step, max_size=80))
 def test_a_follower_ends_with_what_the_node_holds(steps: list[tuple[str, int, bool]]) -> None:
     origin, log = Origin(), PeerLog(proven=True)

@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.swarm.plan import PIECE_LEAVES, WINDOW_LEAVES, Piece, Plan
@@ -73,6 +73,7 @@ def test_the_last_piece_is_halved_for_an_idle_connection() -> None:
     assert (piece.at, piece.stop, half.at, half.stop) == (0, 4, 4, 8)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 120), st.integers(1, 5), st.integers(0, 2**32))
 def test_whatever_connections_do_every_leaf_comes(first: int, more: int, workers: int, seed: int) -> None:
     count, now, order = first + more, 0.0, random.Random(seed)

@@ -1,0 +1,120 @@
+"""The kept logs, across starts, gaps and damage."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cluster.config import Limits
+from cluster.directory.directory import Directory
+from cluster.directory.disk import LogCache, open_cache
+from cluster.directory.log import Update
+from cluster.messages import BlobLine, DropLine, Line, LogPage
+from node.digest import Digest
+from node.errors import InvalidError
+
+PEER, LOG, NOW = "a" * 32, "1" * 32, 1_000_000.0
+
+
+def line(seq: int, number: int) -> BlobLine:
+    return BlobLine(seq, f"sha256:{number:064x}", b"\x01\x55\x12\x20" + number.to_bytes(32, "big"), 5, "public")
+
+
+def page(*lines: Line, upto: int) -> LogPage:
+    return LogPage(v=1, log=LOG, upto=upto, more=False, lines=list(lines))
+
+
+def digest(number: int) -> Digest:
+    return Digest.parse(f"sha256:{number:064x}")
+
+
+@pytest.fixture
+async def cache(tmp_path: Path) -> AsyncIterator[LogCache]:
+    async with open_cache(tmp_path) as opened:
+        yield opened
+
+
+async def kept(cache: LogCache, peer: str = PEER) -> set[str]:
+    return {each.digest async for lines in cache.lines(peer) for each in lines if isinstance(each, BlobLine)}
+
+
+async def test_a_log_is_read_on_by_the_next_start(tmp_path: Path) -> None:
+    async with open_cache(tmp_path) as cache:
+        directory = Directory(cache, Limits(), lambda: NOW)
+        log = await directory.open(PEER, proven=True)
+        await directory.take(PEER, log, page(line(1, 1), line(2, 2), upto=2))
+        await directory.take(PEER, log, page(DropLine(3, str(digest(1))), upto=3))
+    async with open_cache(tmp_path) as cache:
+        log = await Directory(cache, Limits(), lambda: NOW).open(PEER, proven=True)
+        assert (log.log_id, log.since, len(log), log.whole) == (LOG, 3, 1, False)
+        assert log.holding(digest(2)) is not None
+
+
+async def test_what_a_stranger_said_is_not_a_members_word_after_all(cache: LogCache) -> None:
+    directory = Directory(cache, Limits(), lambda: NOW)
+    log = await directory.open(PEER, proven=False)
+    await directory.take(PEER, log, page(line(1, 1), upto=1))
+    for again in (directory, Directory(cache, Limits(), lambda: NOW)):
+        assert len(await again.open(PEER, proven=True)) == 0
+
+
+async def test_after_a_gap_nothing_is_kept_rather_than_half(cache: LogCache) -> None:
+    await cache.keep(PEER, Update(True, (line(1, 1),), LOG, 0, 1), NOW, proven=True)
+    await cache.keep(PEER, Update(False, (line(9, 2),), LOG, 8, 9), NOW, proven=True)
+    assert await cache.find(PEER, proven=True) is None
+    assert await kept(cache) == set()
+
+
+async def test_a_new_log_replaces_the_old(cache: LogCache) -> None:
+    await cache.keep(PEER, Update(True, (line(1, 1),), LOG, 0, 1), NOW, proven=True)
+    await cache.keep(PEER, Update(True, (line(1, 2),), "2" * 32, 0, 1), NOW, proven=True)
+    assert await kept(cache) == {str(digest(2))}
+
+
+async def test_the_peers_read_last_are_kept(cache: LogCache) -> None:
+    for number, peer in enumerate(("a" * 32, "b" * 32, "c" * 32)):
+        update = Update(True, tuple(line(seq, seq) for seq in range(1, 4)), LOG, 0, 3)
+        await cache.keep(peer, update, NOW + number, proven=False)
+    await cache.prune(most_lines=7)
+    assert [await cache.find(peer, proven=False) is None for peer in ("a" * 32, "b" * 32, "c" * 32)] == [
+        True,
+        False,
+        False,
+    ]
+    assert await kept(cache, "a" * 32) == set()
+    await cache.prune(most_lines=100, keep=1)
+    assert await cache.find("b" * 32, proven=False) is None
+
+
+async def test_too_many_entries_are_forgotten_in_memory_and_on_disk(cache: LogCache) -> None:
+    directory = Directory(cache, Limits(entries_per_peer=2), lambda: NOW)
+    log = await directory.open(PEER, proven=False)
+    with pytest.raises(InvalidError, match="more than 2 entries"):
+        await directory.take(PEER, log, page(*(line(seq, seq) for seq in range(1, 4)), upto=3))
+    assert list(directory.holdings(digest(1))) == []
+    assert await cache.find(PEER, proven=False) is None
+
+
+async def test_whom_nobody_looks_for_is_forgotten(cache: LogCache) -> None:
+    directory = Directory(cache, Limits(), lambda: NOW)
+    for peer in (PEER, "b" * 32):
+        await directory.take(peer, await directory.open(peer, proven=False), page(line(1, 1), upto=1))
+    directory.keep_only(["b" * 32])
+    assert [peer for peer, _, _ in directory.holdings(digest(1))] == ["b" * 32]
+    await directory.take("b" * 32, await directory.open("b" * 32, proven=False), page(upto=2))
+    assert await cache.find(PEER, proven=False) is None
+
+
+async def test_without_a_cache_everything_works_in_memory() -> None:
+    directory = Directory(None, Limits(), lambda: NOW)
+    log = await directory.open(PEER, proven=False)
+    await directory.take(PEER, log, page(line(1, 1), upto=1))
+    await directory.forget(PEER)
+    assert list(directory.holdings(digest(1))) == []
+
+
+async def test_a_file_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "cluster.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4000)
+    async with open_cache(tmp_path) as cache:
+        await cache.keep(PEER, Update(True, (line(1, 1),), LOG, 0, 1), NOW, proven=True)
+        assert await kept(cache) == {str(digest(1))}
