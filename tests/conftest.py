@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 _GRACE_S = 2.0
+settings.register_profile("patient", deadline=None)  # how long an example takes depends on the machine's load
+settings.load_profile("patient")
 _UNREMARKABLE = ("/dev/", "/proc/", "pipe:", "anon_inode:", "/memfd:")
 
 

@@ -169,7 +169,7 @@ async def test_a_file_without_a_row_is_adopted_after_a_crash(tmp_path: Path) -> 
         await store.repositories.record(ALPINE, image(DATA), PUBLIC)
         orphan = file_of(store)
         await store._shelf.database.remember("clean", "0")
-        store._shelf.database.remember = _forget  # type: ignore[method-assign]
+        store._shelf.database.remember = _forget  # type: ignore[assignment,method-assign]
     orphan.parent.mkdir(parents=True, exist_ok=True)
     orphan.write_bytes(DATA)
     async with open_store(tmp_path) as store, asyncio.timeout(20):
