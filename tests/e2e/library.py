@@ -1,6 +1,6 @@
 """What the upstream registry holds, made and pushed once for all tests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.digest import Digest
@@ -16,8 +16,8 @@ class Library:
     """
 
     storage: Path
-    scene: FakeIndex
-    small: FakeIndex
+    scene: FakeIndex = field(repr=False)
+    small: FakeIndex = field(repr=False)
 
 
 def make_scene() -> FakeIndex:

@@ -95,5 +95,6 @@ def _all_came_from_the_peer(node: Node, registry: Registry, library: Library) ->
     assert node.sample("layermesh_fetched_bytes_total") == whole
     assert registry.requests_from(node.host) == []
     assert node.host.received() > whole
-    [peer] = node.ask("peers")
-    assert (peer["state"], peer["received_bytes"]) == ("alive", whole)
+    [peer] = node.ask("peers")["peers"]
+    assert peer["state"] == "alive"
+    assert whole <= peer["received_bytes"] < whole + 10_000  # the DAG's interior nodes came besides
