@@ -4,12 +4,13 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from typing import IO, Final, Protocol, cast
+from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from node.errors import InvalidError
+from node.sending import FileSender, HasFileno
 
 _ONE_RANGE: Final = re.compile(r"(?i:bytes)[ \t]*=[ \t,]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t,]*")
 _COPY_BYTES: Final = 256 * 1024
@@ -21,12 +22,6 @@ class RangeError(InvalidError):
     def __init__(self, size: int) -> None:
         super().__init__(f"Range: it lies outside the {size} bytes there are")
         self.size = size
-
-
-class HasFileno(Protocol):
-    """An open file."""
-
-    def fileno(self) -> int: ...
 
 
 def parse_range(header: str | None, size: int) -> range | None:
@@ -99,15 +94,12 @@ class FileRange(web.StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client went away")
         if transport.get_extra_info("sslcontext") is None:
-            loop, file = asyncio.get_running_loop(), cast(IO[bytes], self._file)
+            sender = FileSender(transport, self._file, start, count)
             try:
-                self.sent = await loop.sendfile(transport, file, start, count, fallback=False)
-            except (NotImplementedError, asyncio.SendfileNotAvailableError):
-                pass  # nothing was sent: this kind of file, socket or loop cannot, or the client went away
-            except BaseException:
-                self.sent = _reached(self._file, start, count)
-                raise
-        if not self.sent:
+                await sender.run()
+            finally:
+                self.sent = sender.sent
+        else:
             await self._copy(writer, start, count)
         if self.sent != count:
             raise ConnectionResetError(f"the file ended after {self.sent} of {count} bytes")
@@ -123,8 +115,3 @@ class FileRange(web.StreamResponse):
                 return
             await writer.write(piece)
             self.sent += len(piece)
-
-
-def _reached(file: HasFileno, start: int, count: int) -> int:
-    """How many bytes `sendfile` sent before it was stopped: it leaves the file's position there."""
-    return min(max(os.lseek(file.fileno(), 0, os.SEEK_CUR) - start, 0), count)

@@ -13,6 +13,7 @@ from facade.upstream.client import Passage
 from node.digest import Hasher
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.http import RangeError
+from node.sending import FileSender
 from node.source import BlobSource, Wanted
 
 _READ_BYTES = 1024 * 1024
@@ -31,10 +32,11 @@ async def send_file(request: web.Request, reader: Reader, start: int, count: int
         ConnectionError: when the client has gone, or the file is shorter than was promised.
     """
     transport = request.transport
-    if transport is None:
+    if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
-    loop = asyncio.get_running_loop()
-    if await loop.sendfile(transport, reader, start, count) != count:  # type: ignore[arg-type]  # fileno() is all it needs
+    sender = FileSender(transport, reader, start, count)
+    await sender.run()
+    if sender.sent != count:
         raise ConnectionError("the growing file ended early")
 
 

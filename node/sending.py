@@ -1,0 +1,136 @@
+"""Files sent by the kernel (sendfile): small pieces by the event loop, long ones by threads."""
+
+import asyncio
+import os
+import select
+import socket
+from typing import Final, Protocol
+
+_BY_THREAD_BYTES: Final = 1024 * 1024
+"""Longer pieces are handed to a thread: the loop stays free while pages come from the disk and sockets fill."""
+_BURST_BYTES: Final = 16 * 1024 * 1024
+"""A thread then takes the next piece that waits."""
+_PATIENCE_MS: Final = 20
+"""How long a thread waits for a slow client before the event loop does."""
+
+
+class HasFileno(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int: ...
+
+
+class FileSender:
+    """Sends `count` bytes of a file, from `start` on, over a plain TCP transport that nobody else writes to meanwhile.
+
+    `sent` says at any time how many are with the kernel; fewer than `count` at the end means that the file ended.
+    """
+
+    def __init__(self, transport: asyncio.Transport, file: HasFileno, start: int, count: int) -> None:
+        self.sent = 0
+        self._transport = transport
+        self._file = file
+        self._start = start
+        self._count = count
+
+    async def run(self) -> None:
+        """Send.
+
+        Raises:
+            ConnectionError: when the client went away.
+        """
+        connection: socket.socket = self._transport.get_extra_info("socket")
+        if not self._transport.get_write_buffer_size():
+            self._at_once(connection)
+        if self._left > _BY_THREAD_BYTES:
+            await self._drained()
+            with connection.dup() as own:
+                await self._by_thread(own)
+        elif self._left:
+            await self._by_loop()
+
+    @property
+    def _left(self) -> int:
+        return self._count - self.sent
+
+    def _at_once(self, connection: socket.socket) -> None:
+        """What the socket takes without waiting; the first bytes of a body are better out than queued."""
+        piece = min(self._left, _BY_THREAD_BYTES)
+        try:
+            self.sent += os.sendfile(connection.fileno(), self._file.fileno(), self._start, piece)
+        except BlockingIOError:
+            return
+
+    async def _by_loop(self) -> None:
+        loop, file = asyncio.get_running_loop(), self._file
+        position = self._start + self.sent
+        self.sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
+
+    async def _drained(self) -> None:
+        """The head of the answer goes first."""
+        if self._transport.get_write_buffer_size():
+            piece, whole = min(64 * 1024, self._left), self._count
+            self._count = self.sent + piece
+            await self._by_loop()
+            self._count = whole
+
+    async def _by_thread(self, own: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while self._left:
+            wanted = min(self._left, _BURST_BYTES)
+            burst = _Burst(own, self._file.fileno(), self._start + self.sent, wanted)
+            job = loop.run_in_executor(None, burst.run)
+            try:
+                await asyncio.shield(job)
+            except asyncio.CancelledError:
+                own.shutdown(socket.SHUT_RDWR)  # the thread notices, and must be gone before the file is closed
+                await asyncio.wait([job])
+                raise
+            finally:
+                self.sent += burst.sent
+            if burst.ended:
+                return
+            if burst.sent < wanted:
+                await _writable(own)
+
+
+class _Burst:
+    """One turn of a thread."""
+
+    def __init__(self, own: socket.socket, descriptor: int, position: int, wanted: int) -> None:
+        self.sent = 0
+        self.ended = False
+        self._own = own
+        self._descriptor = descriptor
+        self._position = position
+        self._wanted = wanted
+
+    def run(self) -> None:
+        """Send until all is sent, the file ends, or the client takes nothing for a while."""
+        poll = select.poll()
+        poll.register(self._own, select.POLLOUT)
+        while self.sent < self._wanted and not self.ended:
+            left = self._wanted - self.sent
+            try:
+                went = os.sendfile(self._own.fileno(), self._descriptor, self._position + self.sent, left)
+            except BlockingIOError:
+                if not poll.poll(_PATIENCE_MS):
+                    return
+                continue
+            self.sent += went
+            self.ended = not went
+
+
+async def _writable(own: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(own, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(own)
+
+
+def _settle(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,112 @@
+"""Files sent by the kernel, in one go, by threads, to clients that are slow, leave, or are cut."""
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from node.sending import FileSender
+
+MIB = 1024 * 1024
+SIZES = (0, 1, MIB, MIB + 1, 40 * MIB)
+
+
+@asynccontextmanager
+async def _connected() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
+    """The transport of a server's connection, and the client's non-blocking end of it."""
+    met: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert isinstance(writer.transport, asyncio.Transport)
+        met.set_result(writer.transport)
+        await asyncio.wait([closed])
+
+    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, server.sockets[0].getsockname())
+        transport = await met
+        try:
+            yield transport, client
+        finally:
+            transport.abort()
+            closed.set_result(None)
+            server.close()
+            await server.wait_closed()
+
+
+async def _read(client: socket.socket, size: int, at_pause: Callable[[], Awaitable[None]] | None = None) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = await asyncio.get_running_loop().sock_recv(client, MIB)
+        if not piece:
+            break
+        data += piece
+        if at_pause and len(data) > size // 2:
+            await at_pause()
+            at_pause = None
+    return bytes(data)
+
+
+def _file(folder: Path, size: int) -> Path:
+    path = folder / "file"
+    path.write_bytes(hashlib.shake_256(b"sending").digest(size))
+    return path
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_size_arrives_whole_behind_what_was_written_before(tmp_path: Path, size: int) -> None:
+    path = _file(tmp_path, size + 10)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            transport.write(b"head")
+            sender = FileSender(transport, file, 5, size)
+            _, data = await asyncio.gather(sender.run(), _read(client, size + 4))
+    assert data == b"head" + path.read_bytes()[5 : size + 5] and sender.sent == size
+
+
+async def test_a_slow_client_gives_the_thread_back_and_still_gets_all(tmp_path: Path) -> None:
+    path = _file(tmp_path, 24 * MIB)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            sender = FileSender(transport, file, 0, 24 * MIB)
+            _, data = await asyncio.gather(sender.run(), _read(client, 24 * MIB, lambda: asyncio.sleep(0.1)))
+    assert data == path.read_bytes()
+
+
+async def test_a_client_that_leaves_ends_the_sending(tmp_path: Path) -> None:
+    path = _file(tmp_path, 40 * MIB)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(FileSender(transport, file, 0, 40 * MIB).run())
+            await _read(client, MIB)
+            client.close()
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(sending, 10)
+
+
+async def test_sending_that_is_cancelled_leaves_no_thread_behind(tmp_path: Path) -> None:
+    path = _file(tmp_path, 40 * MIB)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            sender = FileSender(transport, file, 0, 40 * MIB)
+            sending = asyncio.ensure_future(sender.run())
+            await _read(client, MIB)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(sending, 10)
+    assert MIB <= sender.sent < 40 * MIB
+
+
+async def test_a_file_that_ended_early_is_told_by_what_was_sent(tmp_path: Path) -> None:
+    path = _file(tmp_path, 3 * MIB)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            sender = FileSender(transport, file, 0, 9 * MIB)
+            await asyncio.gather(sender.run(), _read(client, 3 * MIB))
+    assert sender.sent == 3 * MIB
