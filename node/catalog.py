@@ -13,7 +13,7 @@ from node.database import Database, Row, Transaction
 from node.digest import Digest
 from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
-from node.unixfs import HASH_BYTES, Dag, build_dag, parse_node
+from node.unixfs import HASH_BYTES, Dag, parse_node
 from node.visibility import Audience as Audience
 from node.visibility import Proof, Shown
 from node.visibility import Visibility as Visibility
@@ -121,17 +121,14 @@ class Catalog:
         )
         return (_entry(rows[0]), bytes(rows[0][8])) if rows else None
 
-    async def dag(self, entry: Entry) -> Dag | None:
-        """The DAG of a blob; None when it is no longer here.
+    async def leaves(self, entry: Entry) -> bytes | None:
+        """The leaf hashes of a blob, in order; None when it is no longer here.
 
         Raises:
             UnreachableError: when the database cannot be read.
         """
         sql = "SELECT data FROM interior WHERE hash = ? AND blob = ?"
-        leaves = await _leaves(entry, lambda node: self._database.read(sql, (node, entry.id)))
-        if leaves is None:
-            return None
-        return build_dag(entry.size, leaves)
+        return await _leaves(entry, lambda node: self._database.read(sql, (node, entry.id)))
 
     async def keep(
         self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, proof: Proof | None = None

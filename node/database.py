@@ -111,7 +111,9 @@ class Database:
                 await self._connect()
         except (sqlite3.Error, OSError) as error:
             await self._disconnect()
-            raise StartError(f"{self.path}: the catalog cannot be opened: {error}") from None
+            raise StartError(
+                f"{self.path}: the catalog cannot be opened ({error}): free some room on the disk, or make it writable"
+            ) from None
         except BaseException:
             await self._disconnect()
             raise

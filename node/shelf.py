@@ -127,6 +127,7 @@ class Shelf:
     async def _adopted(self, digest: Digest, dag: Dag | None, stamp: Stamp, transaction: Transaction) -> None:
         if await self.catalog.stamp(transaction, digest) is not None:
             return  # it came the usual way meanwhile
+        _log.info("file without a row", digest=str(digest), action="removed" if dag is None else "adopted")
         if dag is None:
             await self._remove(digest)
         else:

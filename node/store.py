@@ -25,7 +25,7 @@ from node.repositories import Proof, Repositories
 from node.shelf import Shelf
 from node.source import Wanted
 from node.tasks import in_background
-from node.unixfs import LEAF_BYTES, Dag
+from node.unixfs import LEAF_BYTES, Dag, build_dag
 from node.upkeep import Upkeep
 from node.workers import Workers
 
@@ -159,7 +159,10 @@ class Store:
             UnreachableError: when the catalog cannot be read.
         """
         entry = await self._catalog.entry(digest)
-        return await self._catalog.dag(entry) if entry else None
+        leaves = await self._catalog.leaves(entry) if entry else None
+        if entry is None or leaves is None:
+            return None
+        return await self._shelf.workers.hashed(build_dag, entry.size, leaves)
 
     def ingest(self, wanted: Wanted) -> AbstractAsyncContextManager[Ingest]:
         """Begin to write a blob; what is not committed is gone on exit.
@@ -298,9 +301,9 @@ async def open_store(folder: Path, *, clock: Callable[[], float] = time.time) ->
         stack.push_async_callback(database.close)
         await database.open()
         catalog = Catalog(database, clock)
-        await catalog.count()
         shelf = Shelf(held, database, catalog, workers)
         await stack.enter_async_context(in_background(database.serve(), stop=database.finish))
+        await catalog.count()
         upkeep = Upkeep(shelf, clock)
         await stack.enter_async_context(upkeep.beside())
         yield Store(shelf, upkeep, clock)

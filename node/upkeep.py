@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from node.cid import load_tables
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, NotFoundError
 from node.folder import boot_id
@@ -41,12 +42,11 @@ class Upkeep:
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator[None]:
-        """Look how the last run ended, then work beside the body.
-
-        Raises:
-            FullError: on entry, when the catalog cannot be written.
-        """
-        await self._begin()
+        """Look how the last run ended, then work beside the body."""
+        try:
+            await self._begin()
+        except FullError as error:  # a full disk is a state: what is here can be read
+            _log.warning("the catalog cannot be written", reason=str(error))
         async with in_background(self._run()):
             yield
         with suppress(FullError):
@@ -73,6 +73,7 @@ class Upkeep:
         self._lost.set()
 
     async def _run(self) -> None:
+        await self._shelf.workers.on_disk(load_tables)
         async with asyncio.TaskGroup() as group:
             for work in (self._adopt_when_asked, self._sync_when_kept, self._sweep_now_and_then, self._scrub_when_due):
                 group.create_task(_on_and_on(work))
@@ -87,7 +88,6 @@ class Upkeep:
         on_disk = self._shelf.workers.on_disk
         for shard in await on_disk(self._shelf.folder.shards):
             for digest in await self._catalog.missing(await on_disk(self._shelf.folder.digests, shard)):
-                _log.info("blob adopted or removed: it was not in the catalog", digest=str(digest))
                 await self._shelf.adopt(digest)
         await self._shelf.database.remember("boot", await on_disk(boot_id))
         await self._shelf.database.remember("adopting", "0")

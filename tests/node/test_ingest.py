@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.blobs import Ingest
 from node.digest import Algorithm, Digest
-from node.errors import FullError, MismatchError
+from node.errors import FullError, MismatchError, StartError
 from node.source import Wanted
 from node.store import Store, open_store
 from node.unixfs import LEAF_BYTES, build_dag
@@ -235,6 +235,23 @@ async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
             assert incoming(store) == []
             another = content(MIB, "another")
             await store.put(Digest.of(another), another)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small tmpfs: run the tests as root")
+async def test_a_disk_too_full_to_start_on_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with mounted(tmp_path, "4m"):
+        async with open_store(tmp_path / "data") as store:
+            await store.put(Digest.of(b"kept"), b"kept")
+        filling = await asyncio.to_thread((tmp_path / "filling").open, "wb", 0)
+        with filling, pytest.raises(OSError, match="No space left"):
+            while True:
+                await asyncio.to_thread(filling.write, bytes(4096))
+        with pytest.raises(StartError, match="free some room"):
+            async with open_store(tmp_path / "data"):
+                pass
+        (tmp_path / "filling").unlink()
+        async with open_store(tmp_path / "data") as store:
+            assert await store.load(Digest.of(b"kept")) == b"kept"
 
 
 async def test_many_ingests_at_once_keep_little_in_memory(store: Store) -> None:
