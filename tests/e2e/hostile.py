@@ -1,11 +1,12 @@
 """A hostile neighbour: it speaks the mesh protocol and mDNS as a node does, and lies.
 
-    python -m tests.e2e.hostile --address IP --lie mapping|bytes|tags [--secret-file FILE]
+    python -m tests.e2e.hostile --address IP --lie KIND [--secret-file FILE]
 
 It knows the image `library/scene` (made from its seed), and says that it holds all of it. The lie is
 
 - `mapping`: each digest stands for a CID of other bytes, which it serves faithfully;
 - `bytes`: each digest stands for its right CID, but the bytes it serves are not right;
+- `stall`, `cut`: the bytes are right, as far as they come;
 - `tags`: besides `mapping`, `library/scene:1` stands for the arm64 image, seen tomorrow.
 """
 
@@ -30,6 +31,8 @@ from tests.e2e.library import make_scene
 from tests.fakes.images import Blob, all_blobs
 
 PORT: Final = 5051
+KINDS: Final = ("mapping", "bytes", "stall", "cut", "tags")
+_SENT_BYTES: Final = 100_000
 _A_DAY_S: Final = 86_400
 
 
@@ -43,7 +46,9 @@ class Lie:
 
     @classmethod
     def of(cls, blob: Blob, kind: str) -> Self:
-        """Every MiB of the served bytes has one wrong byte."""
+        """Every MiB of wrong bytes has one that differs."""
+        if kind in ("stall", "cut"):
+            return cls(blob, _dag(blob.data), blob.data)
         wrong = bytearray(blob.data)
         for at in range(0, len(wrong), LEAF_BYTES):
             wrong[at] ^= 0xFF
@@ -54,7 +59,8 @@ class Lie:
 class Neighbour:
     """The liar's mesh listener."""
 
-    def __init__(self, lies: list[Lie], tags: list[TagLine], keys: Keys | None) -> None:
+    def __init__(self, kind: str, lies: list[Lie], tags: list[TagLine], keys: Keys | None) -> None:
+        self._kind = kind
         self._id, self._boot, self._log = (secrets.token_hex(16) for _ in range(3))
         self._keys = keys
         self._replays = Replays()
@@ -100,7 +106,7 @@ class Neighbour:
         page = LogPage(v=VERSION, log=self._log, upto=len(self._lines), more=False, lines=lines)
         return await self._answer(request, encode(page))
 
-    async def read(self, request: web.Request) -> web.Response:
+    async def read(self, request: web.Request) -> web.StreamResponse:
         """Wrong bytes, or right bytes of something else; noted on standard output, so that a test sees it was asked."""
         cid = request.match_info["cid"]
         print("asked for", cid, flush=True)
@@ -112,9 +118,23 @@ class Neighbour:
             raise web.HTTPNotFound
         wanted = parse_range(request.headers.get("Range"), len(data))
         if wanted is None:
-            return web.Response(body=data)
+            return await self._send(request, web.StreamResponse(), data)
         where = {"Content-Range": f"bytes {wanted.start}-{wanted.stop - 1}/{len(data)}"}
-        return web.Response(status=206, body=data[wanted.start : wanted.stop], headers=where)
+        return await self._send(
+            request, web.StreamResponse(status=206, headers=where), data[wanted.start : wanted.stop]
+        )
+
+    async def _send(self, request: web.Request, response: web.StreamResponse, data: bytes) -> web.StreamResponse:
+        response.content_length = len(data)
+        await response.prepare(request)
+        if self._kind in ("stall", "cut"):
+            await response.write(data[: min(_SENT_BYTES, len(data) - 1)])
+            await asyncio.sleep(3600 if self._kind == "stall" else 0)
+            if request.transport is not None:
+                request.transport.close()
+        else:
+            await response.write(data)
+        return response
 
     async def _answer(self, request: web.Request, body: bytes) -> web.Response:
         headers = {"Content-Type": CONTENT_TYPE}
@@ -138,7 +158,7 @@ async def _serve(address: str, lie: str, secret: bytes | None) -> None:
     other = scene.images[1].manifest
     claim = ("docker.io", "library/scene", "1", str(other.digest), other.media_type, tomorrow, other.size)
     tags = [TagLine(len(lies) + 1, *claim)] if lie == "tags" else []
-    neighbour = Neighbour(lies, tags, Keys.of(secret) if secret else None)
+    neighbour = Neighbour(lie, lies, tags, Keys.of(secret) if secret else None)
     runner = web.AppRunner(neighbour.app())
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", PORT).start()
@@ -152,7 +172,7 @@ def main() -> None:
     """Lie until killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
-    parser.add_argument("--lie", choices=("mapping", "bytes", "tags"), required=True)
+    parser.add_argument("--lie", choices=KINDS, required=True)
     parser.add_argument("--secret-file", type=Path)
     given = parser.parse_args()
     secret = given.secret_file.read_bytes().strip() if given.secret_file else None

@@ -1,6 +1,8 @@
 """Whatever breaks around a node, a pull succeeds when a direct one would, and not much later."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,17 +78,47 @@ def test_an_upstream_that_hangs_gets_an_answer_from_the_node_all_the_same(
 
 def test_a_file_damaged_on_disk_is_not_served_and_heals(pair: tuple[Node, Node], library: Library) -> None:
     first, _ = pair
-    layer = library.small.images[0].layers[0]
-    path = next((first.data / "blobs").rglob(layer.digest.hex))
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2] ^= 0xFF
-    path.write_bytes(damaged)
+    path = _file(first, library)
+    path.write_bytes(_damaged(path))
 
     runtime = Containerd.start(first.host, Mirrors())
     pull(runtime, SMALL)
 
     assert_unpacked(runtime, SMALL, library.small.images[0])
     assert all(first.stored().values()), first.stored()
+
+
+def test_damage_that_shows_in_the_bytes_only_fails_a_peer_and_two_pulls_at_most(
+    pair: tuple[Node, Node], library: Library
+) -> None:
+    first, second = pair
+    path = _file(first, library)
+    before, data = path.stat(), _damaged(path)
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    peer = Containerd.start(second.host, Mirrors())
+    pull(peer, SMALL)
+    runtime = Containerd.start(first.host, Mirrors())
+    for _ in range(2):
+        pulling = runtime.pulling(SMALL)
+        wait_until(lambda pulling=pulling: not pulling.running, "the pull ends", within_s=30)  # type: ignore[misc]
+    pull(runtime, SMALL)
+
+    assert_unpacked(peer, SMALL, library.small.images[0])
+    assert_unpacked(runtime, SMALL, library.small.images[0])
+    assert all(first.stored().values()), first.stored()
+
+
+def _file(node: Node, library: Library) -> Path:
+    return next((node.data / "blobs").rglob(library.small.images[0].layers[0].digest.hex))
+
+
+def _damaged(path: Path) -> bytes:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
 
 
 def test_a_lost_catalog_costs_no_pull(pair: tuple[Node, Node], library: Library) -> None:

@@ -27,8 +27,8 @@ def _hostile(host: Host, lie: str, *options: str) -> Process:
     return process
 
 
-@pytest.mark.parametrize("lie", ["mapping", "bytes"])
-def test_a_lying_neighbour_is_found_out_and_the_upstream_serves(
+@pytest.mark.parametrize("lie", ["mapping", "bytes", "stall", "cut"])
+def test_a_neighbour_that_lies_or_fails_is_found_out_and_the_upstream_serves(
     network: Network, registry: Registry, library: Library, lie: str
 ) -> None:
     hostile = _hostile(network.host("mallory"), lie)
