@@ -12,7 +12,8 @@ from aiohttp import web
 
 from cluster.cluster import Cluster
 from facade.background import Background
-from facade.flights import BlobUpstream, Flight, Flights, Reader
+from facade.flight import Flight, Reader
+from facade.flights import BlobUpstream, Flights
 from facade.metrics import Metrics
 from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
 from facade.registry.requests import Asked
@@ -194,7 +195,11 @@ class Blobs:
         try:
             while position < span.stop:
                 until = min(span.stop, await reader.beyond(position, self._waits.progress_s))
-                await send_file(request, reader, position, until - position)
+                if head := reader.head(position, until):
+                    until = position + len(head)
+                    await response.write(head)
+                else:
+                    await send_file(request, reader, position, until - position)
                 self._metrics.served(source, until - position)
                 position = until
         except FullError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from facade.flights import Reader
+from facade.flight import Reader
 from facade.metrics import Metrics
 from facade.sources import HELD_BACK_BYTES, SourceName
 from facade.upstream.client import Passage
@@ -102,7 +102,10 @@ class Outlet:
 
     async def skip(self, reader: Reader, position: int) -> None:
         """Go on behind `position` bytes that the client has already, which `reader` still can read."""
-        await asyncio.to_thread(_hash_file, self._hasher, reader.fileno(), position)
+        if (head := reader.remembered(position)) is not None:
+            self._hasher.update(head)
+        else:
+            await asyncio.to_thread(_hash_file, self._hasher, reader.fileno(), position)
         self._position = position
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
