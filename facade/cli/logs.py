@@ -26,7 +26,7 @@ def configure(form: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_Forward()], level=max(_LEVELS[level], logging.WARNING), force=True)
+    logging.basicConfig(handlers=[Forward()], level=max(_LEVELS[level], logging.WARNING), force=True)
 
 
 def as_json(_: Any, __: str, event: Event) -> str:
@@ -43,7 +43,7 @@ def as_text(_: Any, __: str, event: Event) -> str:
     return " ".join(words) + (f"\n{trace}" if trace else "")
 
 
-class _Forward(logging.Handler):
+class Forward(logging.Handler):
     """Passes what libraries log on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -54,6 +54,8 @@ class _Forward(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__ == "aiohttp.http_exceptions":
             structlog.get_logger().debug("what a client sent is no HTTP", logger=record.name, error=str(error))
+        elif isinstance(error, OSError):  # the network, not a defect: no traceback
+            structlog.get_logger().log(record.levelno, message, logger=record.name, error=str(error))
         else:
             structlog.get_logger().log(record.levelno, message, logger=record.name, exc_info=error)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from facade.admin.status import Running
 
 log = structlog.get_logger(__name__)
+STOPPED_WITHIN_S = 12.0
+"""Answers get nine seconds and the parts one; beyond this something hangs."""
 
 
 @click.command("up", short_help="Run a node.")
@@ -52,6 +54,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
             click.echo(announcement(node))
             await stop.wait()
             log.info("stopping; what is being sent may finish, and a second signal cuts it")
+            loop.call_later(STOPPED_WITHIN_S, _give_up)
     except BaseExceptionGroup as group:
         raise _told(group) from group
     log.info("stopped")
@@ -70,6 +73,12 @@ def _on_signals(stop: asyncio.Event, cut: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
+
+
+def _give_up() -> None:
+    """The store survives an end at any moment; an operator's patience does not survive a node that never ends."""
+    log.error("not stopped in time: ending at once")
+    os._exit(1)
 
 
 def announcement(node: "Running") -> str:

@@ -1,8 +1,11 @@
 """What log lines look like."""
 
 import json
+import logging
 
-from facade.cli.logs import as_json, as_text
+import structlog
+
+from facade.cli.logs import Forward, as_json, as_text
 
 
 def test_a_line_for_people_has_time_level_what_and_keys() -> None:
@@ -22,3 +25,21 @@ def test_a_traceback_stands_behind_its_line() -> None:
 
 def test_a_line_for_machines_is_json_whatever_is_in_it() -> None:
     assert json.loads(as_json(None, "", {"event": "x", "what": {1, 2}.__class__})) == {"event": "x", "what": str(set)}
+
+
+def test_a_network_that_went_away_is_one_line_and_no_traceback() -> None:
+    try:
+        raise OSError(101, "Network is unreachable")
+    except OSError as error:
+        failure = (OSError, error, error.__traceback__)
+    record = logging.LogRecord("zeroconf", logging.WARNING, "", 0, "Error with socket %d", (20,), failure)
+    with structlog.testing.capture_logs() as lines:
+        Forward().emit(record)
+    assert lines == [
+        {
+            "event": "Error with socket 20",
+            "logger": "zeroconf",
+            "error": "[Errno 101] Network is unreachable",
+            "log_level": "warning",
+        }
+    ]
