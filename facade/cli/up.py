@@ -54,7 +54,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
             click.echo(announcement(node))
             await stop.wait()
             log.info("stopping; what is being sent may finish, and a second signal cuts it")
-            loop.call_later(STOPPED_WITHIN_S, _give_up)
+            asyncio.get_running_loop().call_later(STOPPED_WITHIN_S, _give_up)
     except BaseExceptionGroup as group:
         raise _told(group) from group
     log.info("stopped")
