@@ -42,6 +42,8 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
     for note in dict.fromkeys(f"{row.name}: {row.note}" for row in outcomes if isinstance(row, Row) and row.note):
         console.print(note)
     for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            console.print(f"{outcome.name} failed: {outcome.reason}", markup=False)
         if isinstance(outcome, Disturbed) and outcome.cores > _TOLERABLE_CORES:
             console.print(f"{outcome.name}: other processes kept {outcome.cores:.2f} cores busy; run it again")
 
@@ -50,7 +52,7 @@ def _cells(outcome: Row | Missing | Failed) -> tuple[str, ...]:
     if isinstance(outcome, Missing):
         return (f"{outcome.name}: {outcome.peer} is missing", "", "", outcome.peer, "", "missing", "", outcome.provides)
     if isinstance(outcome, Failed):
-        return (f"{outcome.name}: {outcome.reason}", "", "", "", "", "failed", "", "failed")
+        return (f"{outcome.name}: failed, see below", "", "", "", "", "failed", "", "failed")
     met = {None: "", True: "yes", False: "no"}[outcome.met]
     target = "" if outcome.bound is None else _SIGNS[outcome.compare].format(outcome.bound)
     numbers = (_number(middle(outcome.ours)), outcome.unit, outcome.peer, _number(middle(outcome.theirs)))

@@ -95,6 +95,16 @@ def bare_aiohttp(data: Path, media_type: str, file: Path, work: Path) -> Iterato
         yield Server(port, process)
 
 
+@contextmanager
+def bare_proxy(upstream: str, work: Path) -> Iterator[Server]:
+    """`tests.bench.bare_proxy` in a process of its own."""
+    port, log = free_port(), work / "bare-proxy.log"
+    options = ["--port", str(port), "--upstream", upstream]
+    with running([sys.executable, "-m", "tests.bench.bare_proxy", *options], log) as process:
+        wait_listening(process, port, log)
+        yield Server(port, process)
+
+
 def node_command(data: Path, ports: tuple[int, int, int], more: Sequence[str] = ()) -> list[str]:
     """`layermesh up` with facade, mesh and admin listeners on loopback and no docker mirror."""
     facade, mesh, admin = (f"127.0.0.1:{port}" for port in ports)

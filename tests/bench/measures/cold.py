@@ -16,10 +16,11 @@ from tests.bench.load import bytes_per_second
 from tests.bench.processes import free_port, within
 from tests.bench.pull import Pulled, Puller
 from tests.bench.rows import Aim, MeasureError, Missing, MissingToolError, Outcome, Row
-from tests.bench.servers import DISTRIBUTION, NAMESPACE, docker_registry, layermesh, pull_through_cache
+from tests.bench.servers import DISTRIBUTION, NAMESPACE, bare_proxy, docker_registry, layermesh, pull_through_cache
 from tests.bench.wire import Taking, Wire
 
 _DIRECT: Final = "direct"
+_PROXY: Final = "bare aiohttp proxy"
 _QUERY: Final = f"?ns={NAMESPACE}"
 _LAYERS: Final = 5
 _LAYER_BYTES: Final = 4 * MIB
@@ -31,6 +32,7 @@ def first_byte(bench: Bench) -> Iterator[Outcome]:
 
     Each round has an image of its own with five layers of 4 MiB, pulled one layer at a time over one kept connection
     after its manifest, as clients do: directly and through each contender, in rotating order. Samples pair by layer.
+    The bare proxy shows what any aiohttp server between the two costs.
     """
     with ExitStack() as stack:
         storage = UpstreamStorage(bench.work / "upstream")
@@ -38,6 +40,7 @@ def first_byte(bench: Bench) -> Iterator[Outcome]:
         url = f"http://127.0.0.1:{registry.port}"
         servers, missing = bench.started(stack, {DISTRIBUTION: partial(pull_through_cache, url, bench.work)})
         yield from missing
+        servers[_PROXY] = stack.enter_context(bare_proxy(url, bench.work))
         servers[OURS] = stack.enter_context(layermesh(bench.work / "node", bench.work, upstream=url))
         repository = "bench/first"
         pullers = {name: Puller("127.0.0.1", server.port, repository) for name, server in servers.items()}
@@ -53,7 +56,7 @@ def first_byte(bench: Bench) -> Iterator[Outcome]:
                 if number:
                     samples[name] += tuple(1000 * seconds for seconds in pulled.first_byte_s)
     what = "cold layer, upstream on loopback: first byte"
-    for peer, bound in ((_DIRECT, 3.0), (DISTRIBUTION, None)):
+    for peer, bound in ((_DIRECT, 3.0), (_PROXY, None), (DISTRIBUTION, None)):
         if peer in samples:
             yield Row(bench.name, what, "ms", samples[OURS], Aim.ABOVE_BY_AT_MOST, peer, samples[peer], bound)
 
