@@ -5,18 +5,21 @@ from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 from node.catalog import Holding
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError
 from node.growing import Growing
 from node.source import Wanted
-from node.unixfs import Dag
+from node.unixfs import LEAF_BYTES, Dag
 from node.visibility import Proof
 from node.workers import Pulse, Workers
 
 Keep = Callable[[Digest, Path, Dag, Proof | None], Awaitable[Holding]]
 """Takes a verified file into the store."""
+_QUICK_BYTES: Final = 8 * LEAF_BYTES
+"""A DAG of so few leaves is built sooner than a thread is asked to."""
 
 
 class BlobFile:
@@ -174,21 +177,10 @@ class Ingest:
         while not growing.ready:
             growing.check()
             await self._pulse.wait()
-        dag = await self._workers.hashed(growing.dag)
+        dag = growing.dag() if prefix <= _QUICK_BYTES else await self._workers.hashed(growing.dag)
         self._holding = await self._keep(self.wanted.digest, growing.path, dag, proof)
         self._pulse.beat()
         return self._holding
-
-    async def opened(self) -> None:
-        """Wait for the file.
-
-        Raises:
-            FullError: when none can be made.
-        """
-        growing = self._growing
-        while not growing.opened:
-            growing.check()
-            await self._pulse.wait()
 
     async def close(self) -> None:
         """Give up what was not committed; nothing of it is left then."""
@@ -207,14 +199,13 @@ class Ingest:
 
 @asynccontextmanager
 async def ingesting(wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> AsyncIterator[Ingest]:
-    """An ingest whose file is there on entry, and gone on exit unless it was committed.
+    """An ingest whose file is being made on entry: bytes may be written at once, and wait for it.
 
-    Raises:
-        FullError: on entry, when no file can be made.
+    The file is gone on exit unless it was committed. When none can be made, the first wait for it (`write`, `flushed`,
+    `verified`, `commit`) raises `FullError`.
     """
     ingest = Ingest(wanted, folder, workers, keep)
     try:
-        await ingest.opened()
         yield ingest
     finally:
         await ingest.close()

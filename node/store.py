@@ -165,11 +165,7 @@ class Store:
         return await self._shelf.workers.hashed(build_dag, entry.size, leaves)
 
     def ingest(self, wanted: Wanted) -> AbstractAsyncContextManager[Ingest]:
-        """Begin to write a blob; what is not committed is gone on exit.
-
-        Raises:
-            FullError: on entry, when no file can be made.
-        """
+        """Begin to write a blob; what is not committed is gone on exit. That no file can be made shows when writing."""
         return ingesting(wanted, self._shelf.folder.incoming, self._shelf.workers, self._shelf.keep)
 
     async def put(self, digest: Digest, data: bytes, proof: Proof | None = None) -> Holding:

@@ -272,3 +272,33 @@ async def test_a_wanted_size_that_is_wrong_shows_at_commit(store: Store) -> None
     async with store.ingest(Wanted(ALPINE, Digest.of(DATA), len(DATA) - LEAF_BYTES)) as ingest:
         with pytest.raises(MismatchError):
             await fill(ingest, DATA)
+
+
+async def test_a_file_that_cannot_be_made_is_said_to_who_writes(store: Store) -> None:
+    (store.folder / "incoming").rmdir()
+    async with store.ingest(wanted(DATA)) as ingest:
+        with pytest.raises(FullError, match="cannot take it"):
+            await fill(ingest, DATA)
+        assert isinstance(ingest.failure, FullError)
+        with pytest.raises(FullError):
+            await ingest.verified()
+    with pytest.raises(FullError):
+        await store.put(Digest.of(b""), b"")
+
+
+async def test_an_ingest_that_is_left_or_restarted_at_once_leaves_nothing(store: Store) -> None:
+    async with store.ingest(wanted(DATA)):
+        pass
+    async with store.ingest(wanted(DATA)) as ingest:
+        ingest.restart()
+    assert incoming(store) == []
+
+
+async def test_bytes_written_before_the_file_is_there_are_kept(store: Store) -> None:
+    async with store.ingest(wanted(DATA)) as ingest:
+        await ingest.write(0, DATA[:10])
+        ingest.restart()
+        await fill(ingest, DATA)
+        await ingest.commit()
+    async with store.read(Digest.of(DATA)) as blob:
+        assert os.pread(blob.fileno(), len(DATA), 0) == DATA
