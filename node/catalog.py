@@ -1,7 +1,6 @@
 """The table of what is held: digest -> CID, size, visibility. Its rows are kept in memory as they are used."""
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from node.changes import Change as Change
@@ -9,10 +8,12 @@ from node.changes import Changes as Changes
 from node.changes import TagChange as TagChange
 from node.changes import announce, read_log
 from node.cid import Cid, Codec
-from node.database import Database, Row, Transaction
+from node.connection import Query, Row, Transaction
+from node.database import Database
 from node.digest import Digest
 from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
+from node.remembered import Remembered
 from node.unixfs import HASH_BYTES, Dag, parse_node
 from node.visibility import Audience as Audience
 from node.visibility import Proof, Shown
@@ -27,7 +28,6 @@ _COLUMNS: Final = (
     " blobs.public_until, blobs.members_until, blobs.mtime_ns, blobs.inode"
 )
 _BEST_FIRST: Final = "ORDER BY public_until > :now DESC, members_until > :now DESC LIMIT 1"
-ReadNode = Callable[[bytes], Awaitable[list[Row]]]
 
 
 class Catalog:
@@ -42,8 +42,7 @@ class Catalog:
         """Beats when the log grew."""
         self._database = database
         self._clock = clock
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._version = 0
+        self._entries: Remembered[bytes, Entry | None] = Remembered(_KEPT_IN_MEMORY)
         database.on_commit = self._committed
 
     async def count(self) -> None:
@@ -59,31 +58,18 @@ class Catalog:
     def forget(self) -> None:
         """The database began anew, and is empty."""
         self._entries.clear()
-        self._version += 1
         self.generation += 1
         self.blobs = self.store_bytes = 0
         self.news.beat()
 
     async def entry(self, digest: Digest) -> Entry | None:
-        """The row of a digest.
+        """The row of a digest; None when it is not held.
 
         Raises:
             UnreachableError: when the database cannot be read.
         """
         key = key_of(digest)
-        if (known := self._entries.get(key)) is not None:
-            self._entries.move_to_end(key)
-            return known
-        version = self._version
-        rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
-        if not rows:
-            return None
-        entry = _entry(rows[0])
-        if version == self._version:  # else the row may have changed since it was read
-            self._entries[key] = entry
-            if len(self._entries) > _KEPT_IN_MEMORY:
-                self._entries.popitem(last=False)
-        return entry
+        return await self._entries.of(key, lambda: self._read_entry(key))
 
     async def entry_of_cid(self, cid: Cid) -> Entry | None:
         """The row of a file's root; of several digests with the same bytes, the one that most may see.
@@ -127,52 +113,51 @@ class Catalog:
         Raises:
             UnreachableError: when the database cannot be read.
         """
-        sql = "SELECT data FROM interior WHERE hash = ? AND blob = ?"
-        return await _leaves(entry, lambda node: self._database.read(sql, (node, entry.id)))
+        return await self._database.ask(lambda query: _leaves(entry, query))
 
-    async def keep(
+    def keep(
         self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, proof: Proof | None = None
     ) -> Holding:
         """Enter a blob whose bytes were verified, or that they were verified anew, and log it."""
         key, now = key_of(digest), self._clock()
-        linked = await transaction.row(
+        linked = transaction.row(
             "SELECT ifnull(max(public_until), 0), ifnull(max(members_until), 0) FROM links WHERE digest = ?", (key,)
         )
         shown = Shown.by(proof) | (Shown(*linked) if linked else Shown())
-        held = await transaction.row("SELECT id, public_until, members_until FROM blobs WHERE digest = ?", (key,))
+        held = transaction.row("SELECT id, public_until, members_until FROM blobs WHERE digest = ?", (key,))
         if held is None:
-            await self._insert(transaction, key, dag, stamp, shown, now)
+            self._insert(transaction, key, dag, stamp, shown, now)
         else:
             shown |= Shown(*held[1:])
-            await transaction.run(
+            transaction.run(
                 "UPDATE blobs SET public_until = ?, members_until = ?, mtime_ns = ?, inode = ?, durable = 0,"
                 " verified_at = ? WHERE id = ?",
                 (shown.public_until, shown.members_until, stamp.mtime_ns, stamp.inode, now, held[0]),
             )
-        await announce(transaction, key, now)
+        announce(transaction, key, now)
         return Holding(digest, dag.root, dag.size, shown.at(now))
 
-    async def stamp(self, transaction: Transaction, digest: Digest) -> Stamp | None:
+    def stamp(self, transaction: Transaction, digest: Digest) -> Stamp | None:
         """What a blob's file looked like when it was last verified; None when it is not held."""
-        row = await transaction.row("SELECT mtime_ns, inode FROM blobs WHERE digest = ?", (key_of(digest),))
+        row = transaction.row("SELECT mtime_ns, inode FROM blobs WHERE digest = ?", (key_of(digest),))
         return Stamp(*row) if row else None
 
-    async def drop(self, transaction: Transaction, digest: Digest, only: Stamp | None = None) -> bool:
+    def drop(self, transaction: Transaction, digest: Digest, only: Stamp | None = None) -> bool:
         """Remove a blob's rows and log it; with `only`, if its file was last verified as that. False: nothing to do."""
         key = key_of(digest)
-        row = await transaction.row(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
+        row = transaction.row(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
         if row is None or (only is not None and _entry(row).stamp != only):
             return False
         entry = _entry(row)
-        await _delete_nodes(transaction, entry)
-        await transaction.run("DELETE FROM blobs WHERE id = ?", (entry.id,))
-        await announce(transaction, key, self._clock())
+        _delete_nodes(transaction, entry)
+        transaction.run("DELETE FROM blobs WHERE id = ?", (entry.id,))
+        announce(transaction, key, self._clock())
         transaction.afterwards.append(lambda: self._count(-1, -entry.size))
         return True
 
-    async def verified(self, entry: Entry, stamp: Stamp, transaction: Transaction) -> None:
+    def verified(self, entry: Entry, stamp: Stamp, transaction: Transaction) -> None:
         """A blob's file was verified, as `stamp`."""
-        await transaction.run(
+        transaction.run(
             "UPDATE blobs SET mtime_ns = ?, inode = ?, verified_at = ? WHERE id = ?",
             (stamp.mtime_ns, stamp.inode, self._clock(), entry.id),
         )
@@ -220,48 +205,50 @@ class Catalog:
         sql = f"SELECT {_COLUMNS} FROM blobs WHERE durable = 0 ORDER BY id LIMIT ?"
         return [_entry(row) for row in await self._database.read(sql, (limit,))]
 
-    async def durable(self, entries: Sequence[Entry], transaction: Transaction) -> None:
+    def durable(self, entries: Sequence[Entry], transaction: Transaction) -> None:
         """The files of these blobs were synced."""
         rows = [(entry.id, entry.stamp.mtime_ns) for entry in entries]
-        await transaction.run_many("UPDATE blobs SET durable = 1 WHERE id = ? AND mtime_ns = ?", rows)
+        transaction.run_many("UPDATE blobs SET durable = 1 WHERE id = ? AND mtime_ns = ?", rows)
 
-    async def after_power_loss(self, transaction: Transaction) -> None:
+    def after_power_loss(self, transaction: Transaction) -> None:
         """Files that were not synced must be verified before they are used."""
-        await transaction.run("UPDATE blobs SET mtime_ns = 0, verified_at = 0 WHERE durable = 0")
+        transaction.run("UPDATE blobs SET mtime_ns = 0, verified_at = 0 WHERE durable = 0")
 
     async def changes(self, since: int, audience: Audience, limit: int) -> Changes:
         """See `node.changes.read_log`."""
         return await read_log(self._database, since, audience, limit, self._clock())
 
-    async def _sweep_some(self, transaction: Transaction) -> int:
+    async def _read_entry(self, key: bytes) -> Entry | None:
+        rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
+        return _entry(rows[0]) if rows else None
+
+    def _sweep_some(self, transaction: Transaction) -> int:
         now = self._clock()
         swept = 0
         for column in ("public_until", "members_until"):
-            rows = await transaction.rows(
+            rows = transaction.rows(
                 f"SELECT digest FROM blobs WHERE {column} > 0 AND {column} <= ? LIMIT ?",
                 (now, _SWEPT_AT_ONCE - swept),
             )
             sql = f"UPDATE blobs SET {column} = 0 WHERE digest = ?"
-            await transaction.run_many(sql, rows)
+            transaction.run_many(sql, rows)
             for (key,) in rows:
-                await announce(transaction, key, now)
+                announce(transaction, key, now)
             swept += len(rows)
         return swept
 
-    async def _insert(
-        self, transaction: Transaction, key: bytes, dag: Dag, stamp: Stamp, shown: Shown, now: float
-    ) -> None:
+    def _insert(self, transaction: Transaction, key: bytes, dag: Dag, stamp: Stamp, shown: Shown, now: float) -> None:
         until = (shown.public_until, shown.members_until)
-        blob = await transaction.insert(
+        blob = transaction.insert(
             "INSERT INTO blobs (digest, cid, size, public_until, members_until, mtime_ns, inode, durable, verified_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
             (key, dag.root.raw, dag.size, *until, stamp.mtime_ns, stamp.inode, now),
         )
         if dag.interior:  # a single leaf is the root, and found as such
             leaves = sorted((dag.leaves[at : at + HASH_BYTES], blob, at // HASH_BYTES) for at in _steps(dag.leaves))
-            await transaction.run_many("INSERT OR IGNORE INTO leaves VALUES (?, ?, ?)", leaves)
+            transaction.run_many("INSERT OR IGNORE INTO leaves VALUES (?, ?, ?)", leaves)
             nodes = [(cid.hash, blob, block) for cid, block in dag.interior]
-            await transaction.run_many("INSERT OR IGNORE INTO interior VALUES (?, ?, ?)", nodes)
+            transaction.run_many("INSERT OR IGNORE INTO interior VALUES (?, ?, ?)", nodes)
         transaction.afterwards.append(lambda: self._count(1, dag.size))
 
     async def _count(self, blobs: int, size: int) -> None:
@@ -270,9 +257,7 @@ class Catalog:
         self.generation += blobs < 0
 
     def _committed(self, touched: set[bytes], logged: bool) -> None:
-        self._version += 1
-        for key in touched:
-            self._entries.pop(key, None)
+        self._entries.forget(touched)
         if logged:
             self.news.beat()
 
@@ -286,29 +271,25 @@ def _steps(leaves: bytes) -> range:
     return range(0, len(leaves), HASH_BYTES)
 
 
-async def _delete_nodes(transaction: Transaction, entry: Entry) -> None:
-    sql = "SELECT data FROM interior WHERE hash = ? AND blob = ?"
+def _delete_nodes(transaction: Transaction, entry: Entry) -> None:
     nodes: list[bytes] = []
-
-    async def read(node: bytes) -> list[Row]:
-        nodes.append(node)
-        return await transaction.rows(sql, (node, entry.id))
-
-    leaves = await _leaves(entry, read) or b""
+    leaves = _leaves(entry, transaction, nodes) or b""
     hashes = [(leaves[at : at + HASH_BYTES], entry.id) for at in _steps(leaves)]
-    await transaction.run_many("DELETE FROM leaves WHERE hash = ? AND blob = ?", hashes)
-    await transaction.run_many("DELETE FROM interior WHERE hash = ? AND blob = ?", [(node, entry.id) for node in nodes])
+    transaction.run_many("DELETE FROM leaves WHERE hash = ? AND blob = ?", hashes)
+    transaction.run_many("DELETE FROM interior WHERE hash = ? AND blob = ?", [(node, entry.id) for node in nodes])
 
 
-async def _leaves(entry: Entry, read: ReadNode) -> bytes | None:
-    """The leaf hashes of a blob, read from its interior nodes; None when one is not there."""
+def _leaves(entry: Entry, query: Query, nodes: list[bytes] | None = None) -> bytes | None:
+    """The leaf hashes of a blob, None when an interior node is not there; `nodes` gets the hashes of the nodes read."""
     level = [entry.cid]
     while level and level[0].codec is Codec.DAG_PB:
         below: list[Cid] = []
         for cid in level:
-            rows = await read(cid.hash)
-            if not rows:
+            row = query.row("SELECT data FROM interior WHERE hash = ? AND blob = ?", (cid.hash, entry.id))
+            if row is None:
                 return None
-            below += [link.cid for link in parse_node(bytes(rows[0][0])).links]
+            below += [link.cid for link in parse_node(bytes(row[0])).links]
+        if nodes is not None:
+            nodes += [cid.hash for cid in level]
         level = below
     return b"".join(cid.hash for cid in level)

@@ -5,10 +5,12 @@ either.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from node.cid import Cid
-from node.database import Database, Row, Transaction
+from node.connection import Query, Row, Transaction
+from node.database import Database
 from node.digest import Digest
 from node.holding import Holding, TagSeen, digest_of
 from node.reference import Repository, Tag
@@ -45,18 +47,16 @@ class Changes:
     more: bool
 
 
-async def announce(transaction: Transaction, key: bytes, now: float) -> None:
+def announce(transaction: Transaction, key: bytes, now: float) -> None:
     """Log what the blob's row says now, if that is news to anyone."""
     transaction.touched.add(key)
-    row = await transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
+    row = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
     level = _LEVELS[Shown(*row).at(now)] if row else 0
-    logged = await transaction.row("SELECT level, highest FROM changes WHERE digest = ?", (key,))
+    logged = transaction.row("SELECT level, highest FROM changes WHERE digest = ?", (key,))
     was, highest = logged or (0, 0)
     if level != was:
         values = (transaction.next_seq(), key, level, max(level, highest))
-        await transaction.run(
-            "INSERT OR REPLACE INTO changes (seq, digest, level, highest) VALUES (?, ?, ?, ?)", values
-        )
+        transaction.run("INSERT OR REPLACE INTO changes (seq, digest, level, highest) VALUES (?, ?, ?, ?)", values)
 
 
 async def read_log(database: Database, since: int, audience: Audience, limit: int, now: float) -> Changes:
@@ -65,10 +65,13 @@ async def read_log(database: Database, since: int, audience: Audience, limit: in
     Raises:
         UnreachableError: when the database cannot be read.
     """
-    head, log_id = database.seq, database.meta["log_id"]
+    return await database.ask(partial(_page, database.seq, database.meta["log_id"], since, audience, limit, now))
+
+
+def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, now: float, query: Query) -> Changes:
     entries: list[Change | TagChange] = [
         _change(row, audience, now)
-        for row in await database.read(
+        for row in query.rows(
             "SELECT changes.seq, changes.digest, cid, size, public_until, members_until"
             " FROM changes LEFT JOIN blobs ON blobs.digest = changes.digest"
             " WHERE changes.seq > ? AND changes.seq <= ? AND highest >= ? ORDER BY changes.seq LIMIT ?",
@@ -76,15 +79,15 @@ async def read_log(database: Database, since: int, audience: Audience, limit: in
         )
     ]
     if audience is Audience.MEMBERS:
-        entries += await _tags(database, since, head, limit, now)
+        entries += _tags(query, since, head, limit, now)
         entries.sort(key=lambda entry: entry.seq)
     more = len(entries) > limit
     page = tuple(entries[:limit])
     return Changes(log_id, page, page[-1].seq if more else head, more)
 
 
-async def _tags(database: Database, since: int, head: int, limit: int, now: float) -> list[Change | TagChange]:
-    rows = await database.read(
+def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[Change | TagChange]:
+    rows = query.rows(
         "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size FROM tags"
         " JOIN repositories ON repositories.id = tags.repository"
         " JOIN links ON links.repository = tags.repository AND links.digest = tags.digest"

@@ -1,21 +1,39 @@
 """Which repository names which content, and who may see it through that repository."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from node.changes import announce
-from node.database import Database, Row, Transaction
+from node.connection import Row, Transaction
+from node.database import Database
 from node.digest import Digest
 from node.holding import Link as Link
 from node.holding import TagSeen as TagSeen
 from node.holding import digest_of, key_of
 from node.manifest import Descriptor, Manifest, Role
 from node.reference import Repository, Tag
+from node.remembered import Remembered
 from node.visibility import Proof as Proof
 from node.visibility import Shown
 
 RELOG_AFTER_S: Final = 60.0
 """A tag that still means the same is logged again when its last logged observation is older than this."""
+
+
+_KEPT_IN_MEMORY: Final = 8192
+_LINKED: Final = "media_type, size, role, public_until, members_until"
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """A row of `links`; whom it shows the blob to depends on the time."""
+
+    media_type: str
+    size: int
+    role: Role
+    shown: Shown
 
 
 class Repositories:
@@ -24,6 +42,8 @@ class Repositories:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        self._links: Remembered[tuple[int, Repository, Digest], _Linked | None] = Remembered(_KEPT_IN_MEMORY)
+        """By the database's epoch as well: one that began anew has no links."""
 
     async def record(self, repository: Repository, manifest: Manifest, proof: Proof) -> None:
         """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows.
@@ -36,14 +56,15 @@ class Repositories:
         """
         itself = Descriptor(manifest.media_type, manifest.digest, len(manifest.data), Role.MANIFEST)
 
-        async def job(transaction: Transaction) -> None:
-            where = await _repository_id(transaction, repository)
-            shown = Shown.by(proof) | await _shown(transaction, where, manifest.digest)
-            await _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
-            await _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
-            for digest in {manifest.digest, *(each.digest for each in manifest.names)}:
-                await _show(transaction, key_of(digest), shown, self._clock())
-            await self._log_tags(transaction, where)
+        def job(transaction: Transaction) -> None:
+            where = _repository_id(transaction, repository)
+            shown = Shown.by(proof) | _shown(transaction, where, manifest.digest)
+            links = _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
+            links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
+            for digest in links:
+                _show(transaction, key_of(digest), shown, self._clock())
+            self._log_tags(transaction, where)
+            transaction.afterwards.append(partial(self._learn, repository, links))
 
         await self._database.write(job)
 
@@ -53,15 +74,12 @@ class Repositories:
         Raises:
             UnreachableError: when the catalog cannot be read.
         """
-        rows = await self._database.read(
-            "SELECT media_type, size, role, public_until, members_until FROM links JOIN repositories ON id = repository"
-            " WHERE namespace = ? AND name = ? AND digest = ?",
-            (repository.namespace, repository.name, key_of(digest)),
-        )
-        for media_type, size, role, public_until, members_until in rows:
-            visibility = Shown(public_until, members_until).at(self._clock())
-            return Link(repository, digest, media_type, size, Role(role), visibility)
-        return None
+        key = (self._database.epoch, repository, digest)
+        linked = await self._links.of(key, lambda: self._read_link(repository, digest))
+        if linked is None:
+            return None
+        visibility = linked.shown.at(self._clock())
+        return Link(repository, digest, linked.media_type, linked.size, linked.role, visibility)
 
     async def see(self, seen: TagSeen) -> None:
         """Keep an observation of a tag, unless a newer one is kept already.
@@ -70,16 +88,16 @@ class Repositories:
             FullError: when the catalog cannot be written.
         """
 
-        async def job(transaction: Transaction) -> None:
-            where = await _repository_id(transaction, seen.repository)
-            await transaction.run(
+        def job(transaction: Transaction) -> None:
+            where = _repository_id(transaction, seen.repository)
+            transaction.run(
                 "INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET"
                 " logged_at = CASE WHEN digest = excluded.digest THEN logged_at ELSE 0 END,"
                 " digest = excluded.digest, media_type = excluded.media_type, size = excluded.size,"
                 " seen_at = excluded.seen_at WHERE excluded.seen_at >= seen_at",
                 (where, seen.tag.text, key_of(seen.digest), seen.media_type, seen.size, seen.seen_at),
             )
-            await self._log_tags(transaction, where)
+            self._log_tags(transaction, where)
 
         await self._database.write(job)
 
@@ -111,16 +129,28 @@ class Repositories:
         )
         return tuple(Repository(namespace, name) for namespace, name in rows)
 
-    async def _log_tags(self, transaction: Transaction, where: int) -> None:
+    async def _read_link(self, repository: Repository, digest: Digest) -> _Linked | None:
+        rows = await self._database.read(
+            f"SELECT {_LINKED} FROM links JOIN repositories ON id = repository"
+            " WHERE namespace = ? AND name = ? AND digest = ?",
+            (repository.namespace, repository.name, key_of(digest)),
+        )
+        return _linked(rows[0]) if rows else None
+
+    async def _learn(self, repository: Repository, links: Mapping[Digest, _Linked]) -> None:
+        epoch = self._database.epoch
+        self._links.learn({(epoch, repository, digest): linked for digest, linked in links.items()})
+
+    def _log_tags(self, transaction: Transaction, where: int) -> None:
         """Log the repository's tags that say something new, or anew, and whose manifest may be seen."""
         now = self._clock()
-        rows = await transaction.rows(
+        rows = transaction.rows(
             "SELECT tag FROM tags JOIN links USING (repository, digest) WHERE repository = ?"
             " AND seen_at >= logged_at + ? AND (public_until > ? OR members_until > ?)",
             (where, RELOG_AFTER_S, now, now),
         )
         for (tag,) in rows:
-            await transaction.run(
+            transaction.run(
                 "UPDATE tags SET seq = ?, logged_at = seen_at WHERE repository = ? AND tag = ?",
                 (transaction.next_seq(), where, tag),
             )
@@ -130,39 +160,49 @@ _KNOWN_ITSELF: Final = "media_type = excluded.media_type, size = excluded.size, 
 _KNOWN_BY_NAME: Final = ""
 
 
-async def _link(transaction: Transaction, where: int, named: Sequence[Descriptor], shown: Shown, known: str) -> None:
-    await transaction.run_many(
+def _link(
+    transaction: Transaction, where: int, named: Sequence[Descriptor], shown: Shown, known: str
+) -> dict[Digest, _Linked]:
+    """Link what is named; returns the links as they are now."""
+    until = (shown.public_until, shown.members_until)
+    sql = (
         f"INSERT INTO links VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET {known}"
         " public_until = max(public_until, excluded.public_until),"
-        " members_until = max(members_until, excluded.members_until)",
-        [
-            (where, key_of(each.digest), each.media_type, each.size, each.role, shown.public_until, shown.members_until)
-            for each in named
-        ],
+        f" members_until = max(members_until, excluded.members_until) RETURNING {_LINKED}"
     )
+    links = {}
+    for each in named:
+        values = (where, key_of(each.digest), each.media_type, each.size, each.role, *until)
+        links[each.digest] = _linked(transaction.rows(sql, values)[0])
+    return links
 
 
-async def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:
-    held: Row | None = await transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
+def _linked(row: Row) -> _Linked:
+    media_type, size, role, public_until, members_until = row
+    return _Linked(media_type, size, Role(role), Shown(public_until, members_until))
+
+
+def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:
+    held: Row | None = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
     if held is None or Shown(*held) | shown == Shown(*held):
         return
-    await transaction.run(
+    transaction.run(
         "UPDATE blobs SET public_until = max(public_until, ?), members_until = max(members_until, ?) WHERE digest = ?",
         (shown.public_until, shown.members_until, key),
     )
-    await announce(transaction, key, now)
+    announce(transaction, key, now)
 
 
-async def _shown(transaction: Transaction, where: int, digest: Digest) -> Shown:
-    row = await transaction.row(
+def _shown(transaction: Transaction, where: int, digest: Digest) -> Shown:
+    row = transaction.row(
         "SELECT public_until, members_until FROM links WHERE repository = ? AND digest = ?", (where, key_of(digest))
     )
     return Shown(*row) if row else Shown()
 
 
-async def _repository_id(transaction: Transaction, repository: Repository) -> int:
+def _repository_id(transaction: Transaction, repository: Repository) -> int:
     names = (repository.namespace, repository.name)
-    row = await transaction.row("SELECT id FROM repositories WHERE namespace = ? AND name = ?", names)
+    row = transaction.row("SELECT id FROM repositories WHERE namespace = ? AND name = ?", names)
     if row is None:
-        return await transaction.insert("INSERT INTO repositories (namespace, name) VALUES (?, ?)", names)
+        return transaction.insert("INSERT INTO repositories (namespace, name) VALUES (?, ?)", names)
     return int(row[0])

@@ -11,7 +11,8 @@ from typing import Final
 import structlog
 
 from node.catalog import Catalog, Holding
-from node.database import Database, Transaction
+from node.connection import Transaction
+from node.database import Database
 from node.digest import Digest
 from node.errors import FullError, NotFoundError
 from node.folder import Folder
@@ -46,12 +47,12 @@ class Shelf:
             FullError: when the disk has no room; the file is gone then.
         """
 
-        async def job(transaction: Transaction) -> Holding:
-            held = await self.catalog.stamp(transaction, digest)
-            stamp = await self.workers.on_disk(self.folder.place, incoming, digest, held)
+        def job(transaction: Transaction) -> Holding:
+            held = self.catalog.stamp(transaction, digest)
+            stamp = self.folder.place(incoming, digest, held)
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
-            return await self.catalog.keep(transaction, digest, dag, stamp, proof)
+            return self.catalog.keep(transaction, digest, dag, stamp, proof)
 
         try:
             holding = await self.database.write(job)
@@ -67,10 +68,10 @@ class Shelf:
             FullError: when the catalog cannot be written.
         """
 
-        async def job(transaction: Transaction) -> bool:
-            dropped = await self.catalog.drop(transaction, digest, only)
+        def job(transaction: Transaction) -> bool:
+            dropped = self.catalog.drop(transaction, digest, only)
             if dropped:
-                transaction.afterwards.append(partial(self._remove, digest))
+                transaction.afterwards.append(partial(self.workers.on_disk, self._remove, digest))
             return dropped
 
         return await self.database.write(job)
@@ -124,14 +125,14 @@ class Shelf:
         await self.database.write(partial(self._adopted, digest, dag, stamp))
         self.unsynced.set()
 
-    async def _adopted(self, digest: Digest, dag: Dag | None, stamp: Stamp, transaction: Transaction) -> None:
-        if await self.catalog.stamp(transaction, digest) is not None:
+    def _adopted(self, digest: Digest, dag: Dag | None, stamp: Stamp, transaction: Transaction) -> None:
+        if self.catalog.stamp(transaction, digest) is not None:
             return  # it came the usual way meanwhile
         _log.info("file without a row", digest=str(digest), action="removed" if dag is None else "adopted")
         if dag is None:
-            await self._remove(digest)
+            self._remove(digest)
         else:
-            await self.catalog.keep(transaction, digest, dag, stamp)
+            self.catalog.keep(transaction, digest, dag, stamp)
 
     async def _checked(self, entry: Entry) -> Entry:
         async with self._checking:  # whoever comes second finds it done
@@ -175,8 +176,8 @@ class Shelf:
         """Close a file without waiting for it."""
         self.workers.disk.submit(file.close)
 
-    async def _remove(self, digest: Digest) -> None:
+    def _remove(self, digest: Digest) -> None:
         try:
-            await self.workers.on_disk(self.folder.remove, digest)
+            self.folder.remove(digest)
         except OSError as error:
             _log.warning("file not removed", digest=str(digest), reason=reason(error))

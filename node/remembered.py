@@ -1,0 +1,50 @@
+"""Answers kept in memory, and never older than the change that made them wrong."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Remembered(Generic[K, V]):
+    """The answers used last, at most so many. That there is nothing (None) is an answer as well."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._answers: OrderedDict[K, V] = OrderedDict()
+        self._changes = 0
+
+    async def of(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """The answer for `key`; `ask` is asked for what is not remembered."""
+        if key in self._answers:
+            self._answers.move_to_end(key)
+            return self._answers[key]
+        changes = self._changes
+        answer = await ask()
+        if changes == self._changes:  # else it may have been true before the change
+            self._keep(key, answer)
+        return answer
+
+    def learn(self, answers: Mapping[K, V]) -> None:
+        """These hold from now on."""
+        self._changes += 1
+        for key, answer in answers.items():
+            self._keep(key, answer)
+
+    def forget(self, keys: Iterable[K]) -> None:
+        """What is remembered of these holds no longer."""
+        self._changes += 1
+        for key in keys:
+            self._answers.pop(key, None)
+
+    def clear(self) -> None:
+        """Nothing that is remembered holds any longer."""
+        self.forget(list(self._answers))
+
+    def _keep(self, key: K, answer: V) -> None:
+        self._answers[key] = answer
+        self._answers.move_to_end(key)
+        if len(self._answers) > self._most:
+            self._answers.popitem(last=False)
