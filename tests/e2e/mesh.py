@@ -112,10 +112,15 @@ def wait_until_met(*nodes: Node, within_s: float = 15) -> None:
     )
 
 
-def wait_until_known(node: Node, digests: Sequence[Digest], within_s: float = 15) -> None:
-    """Wait until `node` knows a peer for each of these digests."""
+def wait_until_known(node: Node, digests: Sequence[Digest], holders: int = 1, within_s: float = 20) -> None:
+    """Wait until `node` knows so many peers for each of these digests."""
 
-    def _known() -> bool:
-        return all(node.peers_with(digest) for digest in digests)
+    def _unknown() -> list[str]:
+        return [str(digest) for digest in digests if len(node.peers_with(digest)) < holders]
 
-    wait_until(_known, f"{node.host.name} knows a peer for each of {len(digests)} digests", within_s)
+    try:
+        wait_until(
+            lambda: not _unknown(), f"{node.host.name} knows {holders} peers for {len(digests)} digests", within_s
+        )
+    except AssertionError as error:
+        raise AssertionError(f"{error}, but not for {_unknown()}") from None

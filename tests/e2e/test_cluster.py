@@ -77,7 +77,7 @@ def test_two_peers_send_a_layer_together(nodes: tuple[Node, Node, Node], registr
         pull(Skopeo.start(holder.host, Mirrors()), image)
         holder.host.shape(megabits=200)
     registry.stop()
-    wait_until(lambda: _holders_known(third, library) == 2, "the third node knows both holders")
+    wait_until_known(third, digests(pulled(library.scene, library.scene.images[0])), holders=2)
     sent_before = [holder.sample("layermesh_peer_bytes_total", direction="out") for holder in holders]
 
     runtime = Skopeo.start(third.host, Mirrors())
@@ -86,8 +86,3 @@ def test_two_peers_send_a_layer_together(nodes: tuple[Node, Node, Node], registr
     assert_unpacked(runtime, image, library.scene.images[0])
     for holder, before in zip(holders, sent_before, strict=True):
         assert holder.sample("layermesh_peer_bytes_total", direction="out") - before > 16 << 20, holder.host.name
-
-
-def _holders_known(node: Node, library: Library) -> int:
-    wanted = digests(pulled(library.scene, library.scene.images[0]))
-    return min(len(node.peers_with(digest)) for digest in wanted)

@@ -51,8 +51,7 @@ def test_with_the_upstream_gone_an_honest_peer_prevails_over_a_lying_one(
     pull(Containerd.start(honest.host, Mirrors()), TAGGED)
     _hostile(network.host("mallory"), lie)
     registry.stop()
-    wanted = digests(pulled(library.scene, library.scene.images[0]))
-    wait_until(lambda: min(len(other.peers_with(digest)) for digest in wanted) == 2, "both are known to hold all")
+    wait_until_known(other, digests(pulled(library.scene, library.scene.images[0])), holders=2)
 
     runtime = Containerd.start(other.host, Mirrors())
     named = f"docker.io/library/scene@{library.scene.manifest.digest}"
