@@ -1,15 +1,17 @@
 """A connection to the SQLite database, and the one thread that uses it.
 
 The stdlib's `sqlite3` in a thread of ours, not aiosqlite: that hands each statement to its thread and back, and a
-transaction has ten. Here a whole function goes there at once.
+transaction has ten. Here a whole function goes there at once. By a bare queue: an executor takes 20 us more each time.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -70,16 +72,18 @@ class Connection:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="layermesh-catalog")
         self._sqlite: sqlite3.Connection | None = None
-        self._closed = False
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._open = False
 
     async def open(self) -> None:
         """Connect; `close` it also when that fails."""
+        self._open = True
+        Thread(target=self._serve, name="layermesh-catalog", daemon=True).start()
         await self._hand_over(self._connect)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in the thread. Once begun it goes on to its end, also when the caller is cancelled."""
+        """Run `work` in the thread; also when the caller is cancelled, to its end."""
         return await self._hand_over(lambda: work(self._opened()))
 
     async def ask(self, work: Callable[[Query], T]) -> T:
@@ -92,17 +96,24 @@ class Connection:
 
     async def close(self) -> None:
         """Finish what was handed over, disconnect, and end the thread."""
-        if self._closed:
-            return
-        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._closed = True
-        self._thread.shutdown(wait=False)  # `closing` is its last work
-        await asyncio.shield(closing)
+        if self._open:
+            closing = self._hand_over(self._disconnect)
+            self._open = False
+            self._queue.put(None)
+            await closing
 
-    async def _hand_over(self, work: Callable[[], T]) -> T:
-        if self._closed:
+    def _hand_over(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        if not self._open:
             raise sqlite3.ProgrammingError("the connection is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        self._queue.put(partial(_do, work, loop, result))
+        return result
+
+    def _serve(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task()
+            del task  # what it holds need not last until the next one comes
 
     def _opened(self) -> sqlite3.Connection:
         if self._sqlite is None:
@@ -118,6 +129,20 @@ class Connection:
         connection, self._sqlite = self._sqlite, None
         if connection is not None:
             connection.close()
+
+
+def _do(work: Callable[[], T], loop: asyncio.AbstractEventLoop, result: asyncio.Future[T]) -> None:
+    outcome = _outcome(work, result)
+    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(lambda: result.done() or outcome())
+
+
+def _outcome(work: Callable[[], T], result: asyncio.Future[T]) -> Callable[[], None]:
+    try:
+        value = work()
+    except BaseException as error:  # whoever handed it over gets it
+        return partial(result.set_exception, error)
+    return partial(result.set_result, value)
 
 
 def _transact(connection: sqlite3.Connection, job: Callable[[Transaction], T], seq: int) -> tuple[T, Transaction]:
