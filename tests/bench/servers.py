@@ -116,12 +116,13 @@ def node_command(data: Path, ports: tuple[int, int, int], more: Sequence[str] = 
 def layermesh(
     data: Path, work: Path, *, upstream: str | None = None, namespace: str | None = None, more: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """A node without neighbours to find, serving `docker.io` from `upstream`; ready when this yields."""
+    """A node without neighbours to find, serving `docker.io` from `upstream`; its listeners are bound when this yields."""
     facade, mesh, admin = free_port(), free_port(), free_port()
     flags = ["--no-mdns", *(["--upstream", f"{NAMESPACE}={upstream}"] if upstream else []), *more]
     log = work / f"layermesh.{facade}.log"
     with running(node_command(data, (facade, mesh, admin), flags), log, namespace=namespace) as process:
-        wait_listening(process, facade, log)
+        for port in (facade, mesh, admin):
+            wait_listening(process, port, log)
         yield Server(facade, process, admin=admin, mesh=mesh)
 
 
