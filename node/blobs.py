@@ -8,7 +8,6 @@ from secrets import token_hex
 from typing import Final
 
 from node.catalog import Holding
-from node.digest import Digest
 from node.errors import LayermeshError, MismatchError
 from node.growing import Growing
 from node.source import Wanted
@@ -16,7 +15,7 @@ from node.unixfs import LEAF_BYTES, Dag
 from node.visibility import Proof
 from node.workers import Pulse, Workers
 
-Keep = Callable[[Digest, Path, Dag, Proof | None], Awaitable[Holding]]
+Keep = Callable[[Wanted, Path, Dag, Proof | None], Awaitable[Holding]]
 """Takes a verified file into the store."""
 _QUICK_BYTES: Final = 8 * LEAF_BYTES
 """A DAG of so few leaves is built sooner than a thread is asked to."""
@@ -178,7 +177,7 @@ class Ingest:
             growing.check()
             await self._pulse.wait()
         dag = growing.dag() if prefix <= _QUICK_BYTES else await self._workers.hashed(growing.dag)
-        self._holding = await self._keep(self.wanted.digest, growing.path, dag, proof)
+        self._holding = await self._keep(self.wanted, growing.path, dag, proof)
         self._pulse.beat()
         return self._holding
 

@@ -14,9 +14,10 @@ from node.digest import Digest
 from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
 from node.remembered import Remembered
+from node.source import Wanted
 from node.unixfs import HASH_BYTES, Dag, parse_node
 from node.visibility import Audience as Audience
-from node.visibility import Proof, Shown
+from node.visibility import Shown
 from node.visibility import Visibility as Visibility
 from node.workers import Pulse
 
@@ -115,15 +116,18 @@ class Catalog:
         """
         return await self._database.ask(lambda query: _leaves(entry, query))
 
-    def keep(
-        self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, proof: Proof | None = None
-    ) -> Holding:
+    def shown_in(self, transaction: Transaction, wanted: Wanted) -> Shown:
+        """Who may see a blob as far as the repository says that it was fetched for."""
+        row = transaction.row(
+            "SELECT public_until, members_until FROM links JOIN repositories ON id = repository"
+            " WHERE namespace = ? AND name = ? AND digest = ?",
+            (wanted.repository.namespace, wanted.repository.name, key_of(wanted.digest)),
+        )
+        return Shown(*row) if row else Shown()
+
+    def keep(self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, shown: Shown) -> Holding:
         """Enter a blob whose bytes were verified, or that they were verified anew, and log it."""
         key, now = key_of(digest), self._clock()
-        linked = transaction.row(
-            "SELECT ifnull(max(public_until), 0), ifnull(max(members_until), 0) FROM links WHERE digest = ?", (key,)
-        )
-        shown = Shown.by(proof) | (Shown(*linked) if linked else Shown())
         held = transaction.row("SELECT id, public_until, members_until FROM blobs WHERE digest = ?", (key,))
         if held is None:
             self._insert(transaction, key, dag, stamp, shown, now)

@@ -1,7 +1,7 @@
 """Answers kept in memory, and never older than the change that made them wrong."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -33,15 +33,16 @@ class Remembered(Generic[K, V]):
         for key, answer in answers.items():
             self._keep(key, answer)
 
-    def forget(self, keys: Iterable[K]) -> None:
+    def forget(self, keys: Collection[K]) -> None:
         """What is remembered of these holds no longer."""
-        self._changes += 1
+        self._changes += bool(keys)
         for key in keys:
             self._answers.pop(key, None)
 
     def clear(self) -> None:
         """Nothing that is remembered holds any longer."""
-        self.forget(list(self._answers))
+        self._changes += 1
+        self._answers.clear()
 
     def _keep(self, key: K, answer: V) -> None:
         self._answers[key] = answer

@@ -16,7 +16,7 @@ from node.manifest import Descriptor, Manifest, Role
 from node.reference import Repository, Tag
 from node.remembered import Remembered
 from node.visibility import Proof as Proof
-from node.visibility import Shown
+from node.visibility import Shown, Visibility
 
 RELOG_AFTER_S: Final = 60.0
 """A tag that still means the same is logged again when its last logged observation is older than this."""
@@ -45,8 +45,11 @@ class Repositories:
         self._links: Remembered[tuple[int, Repository, Digest], _Linked | None] = Remembered(_KEPT_IN_MEMORY)
         """By the database's epoch as well: one that began anew has no links."""
 
-    async def record(self, repository: Repository, manifest: Manifest, proof: Proof) -> None:
+    async def record(self, repository: Repository, manifest: Manifest, proof: Proof) -> tuple[Descriptor, ...]:
         """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows.
+
+        Anybody can name any digest. So what is here already and nobody else may see stays as it is, and is returned:
+        `show` it once the repository gave it to somebody whom `proof` speaks of.
 
         What an index that was recorded before allows its manifest to show is inherited by what the manifest names. A
         proof never takes back what an earlier one allows: that ends when it expires.
@@ -56,15 +59,29 @@ class Repositories:
         """
         itself = Descriptor(manifest.media_type, manifest.digest, len(manifest.data), Role.MANIFEST)
 
-        def job(transaction: Transaction) -> None:
+        def job(transaction: Transaction) -> tuple[Descriptor, ...]:
             where = _repository_id(transaction, repository)
             shown = Shown.by(proof) | _shown(transaction, where, manifest.digest)
             links = _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
             links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
-            for digest in links:
+            withheld = tuple(each for each in manifest.names if _is_hidden(transaction, each.digest, self._clock()))
+            for digest in links.keys() - {each.digest for each in withheld}:
                 _show(transaction, key_of(digest), shown, self._clock())
             self._log_tags(transaction, where)
             transaction.afterwards.append(partial(self._learn, repository, links))
+            return withheld if shown != Shown() else ()
+
+        return await self._database.write(job)
+
+    async def show(self, digest: Digest, proof: Proof) -> None:
+        """Let a blob that is here be seen as `proof` allows.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+
+        def job(transaction: Transaction) -> None:
+            _show(transaction, key_of(digest), Shown.by(proof), self._clock())
 
         await self._database.write(job)
 
@@ -180,6 +197,11 @@ def _link(
 def _linked(row: Row) -> _Linked:
     media_type, size, role, public_until, members_until = row
     return _Linked(media_type, size, Role(role), Shown(public_until, members_until))
+
+
+def _is_hidden(transaction: Transaction, digest: Digest, now: float) -> bool:
+    row = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key_of(digest),))
+    return row is not None and Shown(*row).at(now) is Visibility.PRIVATE
 
 
 def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:

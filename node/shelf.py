@@ -19,8 +19,9 @@ from node.folder import Folder
 from node.growing import reason
 from node.hashing import DigestPass, LeafPass, Pass, run_through
 from node.holding import Entry, Stamp
+from node.source import Wanted
 from node.unixfs import Dag, build_dag
-from node.visibility import Proof
+from node.visibility import Proof, Shown
 from node.workers import Workers
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -40,19 +41,23 @@ class Shelf:
         """Set when a blob was kept whose file may not be on the disk itself yet."""
         self._checking = asyncio.Lock()
 
-    async def keep(self, digest: Digest, incoming: Path, dag: Dag, proof: Proof | None) -> Holding:
+    async def keep(self, wanted: Wanted, incoming: Path, dag: Dag, proof: Proof | None) -> Holding:
         """Take a verified file: its name, then its row, then the log. It happens whole, whoever is cancelled.
+
+        It may be seen as `proof` says, and as the repository that it was fetched for says; what others say counts not.
 
         Raises:
             FullError: when the disk has no room; the file is gone then.
         """
+        digest = wanted.digest
 
         def job(transaction: Transaction) -> Holding:
             held = self.catalog.stamp(transaction, digest)
             stamp = self.folder.place(incoming, digest, held)
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
-            return self.catalog.keep(transaction, digest, dag, stamp, proof)
+            proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted)
+            return self.catalog.keep(transaction, digest, dag, stamp, proven)
 
         try:
             holding = await self.database.write(job)
@@ -107,7 +112,7 @@ class Shelf:
         await self.database.write(partial(self.catalog.verified, entry, stamp))
 
     async def adopt(self, digest: Digest, ease: float = 0.0) -> None:
-        """Enter a file that has no row, if its bytes are right; else remove it. Only what its links show is shown.
+        """Enter a file that has no row, if its bytes are right; else remove it. It is private until it is proved anew.
 
         Raises:
             FullError: when the catalog cannot be written.
@@ -132,7 +137,7 @@ class Shelf:
         if dag is None:
             self._remove(digest)
         else:
-            self.catalog.keep(transaction, digest, dag, stamp)
+            self.catalog.keep(transaction, digest, dag, stamp, Shown())
 
     async def _checked(self, entry: Entry) -> Entry:
         async with self._checking:  # whoever comes second finds it done

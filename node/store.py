@@ -168,14 +168,16 @@ class Store:
         """Begin to write a blob; what is not committed is gone on exit. That no file can be made shows when writing."""
         return ingesting(wanted, self._shelf.folder.incoming, self._shelf.workers, self._shelf.keep)
 
-    async def put(self, digest: Digest, data: bytes, proof: Proof | None = None) -> Holding:
-        """Keep a small blob.
+    async def put(
+        self, digest: Digest, data: bytes, proof: Proof | None = None, repository: Repository = _NO_REPOSITORY
+    ) -> Holding:
+        """Keep a small blob, which came from `repository`.
 
         Raises:
             MismatchError: when `data` does not hash to `digest`.
             FullError: when the disk has no room.
         """
-        async with self.ingest(Wanted(_NO_REPOSITORY, digest, len(data))) as ingest:
+        async with self.ingest(Wanted(repository, digest, len(data))) as ingest:
             await ingest.write(0, data)
             return await ingest.commit(proof)
 

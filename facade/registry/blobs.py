@@ -21,11 +21,12 @@ from facade.registry.suspicion import Suspicion
 from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
-from node.catalog import Visibility
+from node.catalog import Holding, Visibility
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, NotFoundError, UnreachableError
 from node.http import FileRange, parse_range
 from node.reference import Repository
+from node.repositories import Link
 from node.source import Wanted
 from node.store import Store
 
@@ -112,7 +113,7 @@ class Blobs:
         """
         link = await self._store.repositories.link(asked.repository, asked.digest)
         holding = await self._store.find(asked.digest)
-        if link is not None:
+        if link is not None and (holding is None or _as_visible(holding, link)):
             return _Known(link.size, here=holding is not None)
         if holding is not None and holding.visibility is Visibility.PUBLIC:
             return _Known(holding.size, here=True)
@@ -212,3 +213,11 @@ class Blobs:
             await send_through(request, outlet, wanted, self._upstream)
             return
         await response.write_eof()
+
+
+def _as_visible(holding: Holding, link: Link) -> bool:
+    """False when a repository that everybody reads names a blob that this node may show to nobody else.
+
+    Then the blob came from another repository, and only upstream can say whether this one has it, too.
+    """
+    return link.visibility is Visibility.PRIVATE or holding.visibility is not Visibility.PRIVATE

@@ -188,6 +188,17 @@ class Upstreams:
         answer.close()
         return _named_digest(answer) in (None, digest)
 
+    async def prove_public_blob(self, repository: Repository, digest: Digest) -> bool:
+        """As `prove_public`, for a blob: whether anybody may read it from this repository."""
+        if not self.config(repository.namespace).public:
+            return False
+        try:
+            answer, _ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
+        except (DeniedError, NotFoundError):
+            return False
+        answer.close()
+        return True
+
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
         """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
 

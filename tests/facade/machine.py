@@ -143,13 +143,16 @@ async def machine(
     namespaces: tuple[str, ...] = ("docker.io",),
     public: bool = True,
     access: Access = Access.REFUSE,
+    upstreams: tuple[UpstreamConfig, ...] = (),
     credentials: Credentials = NO_CREDENTIALS,
     secret: bytes | None = None,
     joins: tuple[str, ...] = (),
     waits: Waits = QUICK_WAITS,
 ) -> AsyncIterator[Machine]:
-    """A node over `registry`, which answers for every one of `namespaces`."""
-    configs = tuple(UpstreamConfig.parse(one, registry.url, public=public, access=access) for one in namespaces)
+    """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all."""
+    configs = upstreams or tuple(
+        UpstreamConfig.parse(one, registry.url, public=public, access=access) for one in namespaces
+    )
     metrics = Metrics()
     mesh, facade, docker = _bind(), _bind(), _bind()
     config = ClusterConfig(

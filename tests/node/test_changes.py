@@ -86,16 +86,23 @@ async def test_the_log_comes_in_pages(store: Store) -> None:
 
 async def test_a_blob_that_becomes_public_is_told_then(store: Store) -> None:
     await store.put(DIGEST, DATA, PRIVATE)
-    await store.repositories.record(ALPINE, image(DATA), PUBLIC)
+    await store.repositories.show(DIGEST, PUBLIC)
     assert await told(store, Audience.PUBLIC) == [(DIGEST, Visibility.PUBLIC)]
     holding = await store.find(DIGEST)
     assert holding is not None
     assert holding.visibility is Visibility.PUBLIC
 
 
+async def test_a_private_blob_that_a_public_manifest_names_stays_private_until_it_is_shown(store: Store) -> None:
+    await store.put(DIGEST, DATA, PRIVATE)
+    withheld = await store.repositories.record(ALPINE, image(DATA), PUBLIC)
+    assert {each.digest for each in withheld} == {DIGEST}
+    assert await told(store, Audience.PUBLIC) == []
+
+
 async def test_an_expired_proof_is_private_at_once_and_a_drop_after_the_sweep(store: Store, clock: Clock) -> None:
     await store.repositories.record(ALPINE, image(DATA), Proof(Visibility.PUBLIC, clock.now + 60))
-    holding = await store.put(DIGEST, DATA)
+    holding = await store.put(DIGEST, DATA, repository=ALPINE)
     assert holding.visibility is Visibility.PUBLIC
     since = (await store.changes(0, Audience.PUBLIC)).upto
     clock.now += 60
@@ -111,7 +118,7 @@ async def test_an_expired_proof_is_private_at_once_and_a_drop_after_the_sweep(st
 
 async def test_a_proof_that_is_renewed_in_time_changes_nothing(store: Store, clock: Clock) -> None:
     await store.repositories.record(ALPINE, image(DATA), Proof(Visibility.PUBLIC, clock.now + 60))
-    await store.put(DIGEST, DATA)
+    await store.put(DIGEST, DATA, repository=ALPINE)
     since = (await store.changes(0, Audience.PUBLIC)).upto
     clock.now += 50
     await store.repositories.record(ALPINE, image(DATA), Proof(Visibility.PUBLIC, clock.now + 60))

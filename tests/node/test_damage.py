@@ -176,7 +176,7 @@ async def test_a_file_without_a_row_is_adopted_after_a_crash(tmp_path: Path) -> 
         await store.settled()
         holding = await store.find(DIGEST)
         assert holding is not None
-        assert holding.visibility is Visibility.PUBLIC
+        assert holding.visibility is Visibility.PRIVATE
 
 
 async def _forget(_name: str, _value: str) -> None:

@@ -33,8 +33,8 @@ class Source:
         return answer
 
 
-async def no_database(_work: object) -> object:
-    """In place of `Database.ask`: nothing may be asked of it now."""
+async def no_database(*_: object) -> None:
+    """In place of what asks the database."""
     pytest.fail("the database was asked")
 
 
@@ -72,7 +72,8 @@ async def test_the_answer_used_longest_ago_makes_room() -> None:
 async def test_a_layer_behind_its_manifest_needs_no_database(store: Store) -> None:
     await store.repositories.record(ALPINE, image(LAYER), PUBLIC)
     assert await store.find(DIGEST) is None
-    store._shelf.database.ask = no_database  # type: ignore[assignment,method-assign]
+    store._catalog._read_entry = no_database  # type: ignore[method-assign]
+    store.repositories._read_link = no_database  # type: ignore[method-assign]
     link = await store.repositories.link(ALPINE, DIGEST)
     assert link is not None
     assert link.visibility is Visibility.PUBLIC

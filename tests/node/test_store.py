@@ -108,11 +108,11 @@ async def test_a_store_opened_again_holds_and_says_the_same(tmp_path: Path) -> N
         assert await store.repositories.link(ALPINE, DIGEST) is not None
 
 
-async def test_a_blob_that_comes_after_its_manifest_is_seen_as_its_links_say(store: Store) -> None:
+async def test_a_blob_is_seen_as_the_repository_says_that_it_came_from(store: Store) -> None:
     await store.repositories.record(ALPINE, image(DATA), PUBLIC)
-    await store.repositories.record(SECRETS, image(b"secret"), PRIVATE)
-    assert (await store.put(DIGEST, DATA)).visibility is Visibility.PUBLIC
-    assert (await store.put(Digest.of(b"secret"), b"secret")).visibility is Visibility.PRIVATE
+    await store.repositories.record(SECRETS, image(DATA), PRIVATE)
+    assert (await store.put(DIGEST, DATA, repository=SECRETS)).visibility is Visibility.PRIVATE
+    assert (await store.put(DIGEST, DATA, repository=ALPINE)).visibility is Visibility.PUBLIC
 
 
 async def test_what_the_body_raises_comes_out_as_it_is(tmp_path: Path) -> None:

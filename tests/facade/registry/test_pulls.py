@@ -192,3 +192,14 @@ async def test_a_blob_of_another_repository_is_not_served_without_upstreams_word
 async def test_the_api_version_is_answered(node: Machine) -> None:
     answer = await node.get("/v2/")
     assert answer.status == 200 and answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+
+
+async def test_a_cold_pull_asks_upstream_once_for_each_thing_it_needs(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.get("/v2/team/app/manifests/v1?ns=docker.io", "HEAD")
+    await node.manifest(image.manifest.digest)
+    for blob in image.blobs:
+        await node.blob(blob.digest)
+    asked = [(seen.kind, seen.method) for seen in registry.requests]
+    assert asked == [("manifests", "GET"), *[("blobs", "GET")] * len(image.blobs)]
