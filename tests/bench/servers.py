@@ -116,7 +116,7 @@ def node_command(data: Path, ports: tuple[int, int, int], more: Sequence[str] = 
 def layermesh(
     data: Path, work: Path, *, upstream: str | None = None, namespace: str | None = None, more: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """A node without neighbours to find, serving `docker.io` from `upstream`; its listeners are bound when this yields."""
+    """A node that looks for no neighbours, with `docker.io` at `upstream`; its listeners are bound when this yields."""
     facade, mesh, admin = free_port(), free_port(), free_port()
     flags = ["--no-mdns", *(["--upstream", f"{NAMESPACE}={upstream}"] if upstream else []), *more]
     log = work / f"layermesh.{facade}.log"
