@@ -72,8 +72,8 @@ async def test_the_answer_used_longest_ago_makes_room() -> None:
 async def test_a_layer_behind_its_manifest_needs_no_database(store: Store) -> None:
     await store.repositories.record(ALPINE, image(LAYER), PUBLIC)
     assert await store.find(DIGEST) is None
-    store._catalog._read_entry = no_database  # type: ignore[method-assign]
-    store.repositories._read_link = no_database  # type: ignore[method-assign]
+    store._catalog._read_entry = no_database  # type: ignore[assignment,method-assign]
+    store.repositories._read_link = no_database  # type: ignore[assignment,method-assign]
     link = await store.repositories.link(ALPINE, DIGEST)
     assert link is not None
     assert link.visibility is Visibility.PUBLIC
