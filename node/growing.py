@@ -14,15 +14,15 @@ from typing import Final, TypeVar
 
 from node.digest import Algorithm, Digest
 from node.errors import FullError, LayermeshError, MismatchError
-from node.hashing import DigestPass, LeafPass, Pass, Piece, Recent
+from node.hashing import MAX_KEPT_BYTES, DigestPass, LeafPass, Pass, Piece, Recent
 from node.spans import Spans
 from node.unixfs import LEAF_BYTES, Dag, build_dag
 from node.workers import Pulse, Workers
 
-MAX_QUEUED_BYTES: Final = LEAF_BYTES
-"""Beyond this much that is not written yet, whoever writes waits."""
-MAX_LAG_BYTES: Final = 4 * LEAF_BYTES
-"""Beyond this much that is not hashed yet, whoever writes waits."""
+MAX_QUEUED_BYTES: Final = 4 * LEAF_BYTES
+"""Beyond this much that is not written yet, whoever writes waits; beyond a quarter while many blobs grow."""
+MAX_LAG_BYTES: Final = 16 * LEAF_BYTES
+"""Beyond this much in the file that is not hashed yet, whoever writes waits. Filling a gap may add many MiB at once."""
 T = TypeVar("T")
 
 
@@ -83,7 +83,9 @@ class Growing:
         """Whether whoever writes should wait."""
         if self._claimed.prefix == self.size:  # the last piece came: who brought it may look at `prefix` next
             return not self.flushed
-        return self._queued_bytes > MAX_QUEUED_BYTES or self.prefix - self._hashed_upto > MAX_LAG_BYTES
+        many = self._workers.kept_bytes > MAX_KEPT_BYTES * 3 // 4
+        room = MAX_QUEUED_BYTES // 4 if many else MAX_QUEUED_BYTES
+        return self._queued_bytes > room or self.prefix - self._hashed_upto > MAX_LAG_BYTES
 
     def expect(self, size: int) -> None:
         """Say how long the blob is; an earlier source's trust ends.
@@ -201,8 +203,10 @@ class Growing:
         upto = each.reach(self.prefix, self.whole)
         if upto <= each.done:
             return
-        pieces = self._recent.between(each.done, upto)
-        work = partial(each.read, self.fileno(), upto) if pieces is None else partial(_take, each, pieces)
+        if pieces := self._recent.following(each.done, upto - each.done):
+            work = partial(_take, each, pieces)
+        else:
+            work = partial(each.read, self.fileno(), self._recent.next(each.done, upto))
         self._busy.add(each)
         self._submit(self._workers.hashing, work, lambda _: self._hashed(each))
 

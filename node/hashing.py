@@ -3,10 +3,10 @@
 import asyncio
 import errno
 import hashlib
+import math
 import os
 import threading
 import time
-from collections import deque
 from typing import Final
 
 from node.digest import Digest, Hasher
@@ -15,8 +15,6 @@ from node.workers import Workers
 
 BURST_BYTES: Final = 8 * LEAF_BYTES
 """How much one turn in a hashing thread takes at most, so that many blobs share the threads fairly."""
-
-
 MAX_KEPT_BYTES: Final = 32 * LEAF_BYTES
 Piece = bytes | memoryview
 
@@ -39,8 +37,12 @@ class Pass:
         """How many bytes it went over."""
 
     def reach(self, prefix: int, whole: bool) -> int:
-        """How far to go next; `whole` says that the file ends at `prefix`. Few turns are better than many."""
-        return min(prefix, self.done + BURST_BYTES) if whole or prefix - self.done >= LEAF_BYTES else self.done
+        """How far to go next; `whole` says that the file ends at `prefix`.
+
+        Few turns are better than many, but what is left for the end makes a reader of the last byte wait.
+        """
+        worthwhile = min(max(LEAF_BYTES, self.done // 8), BURST_BYTES // 2)
+        return min(prefix, self.done + BURST_BYTES) if whole or prefix - self.done >= worthwhile else self.done
 
     def read(self, fd: int, upto: int) -> None:
         """Go on up to `upto`; blocks.
@@ -101,43 +103,39 @@ class LeafPass(Pass):
 
 
 class Recent:
-    """The bytes that were written last, as long as they came in order: hashing need not read them back then.
-
-    All blobs together keep at most `MAX_KEPT_BYTES`.
-    """
+    """The bytes that were written lately: hashing need not read them back. All blobs together keep `MAX_KEPT_BYTES`."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._pieces: deque[tuple[int, Piece]] = deque()
-        self._stop = 0
+        self._pieces: dict[int, Piece] = {}
 
     def add(self, offset: int, piece: Piece) -> None:
         """Bytes were written."""
-        if offset != self._stop or self._workers.kept_bytes + len(piece) > MAX_KEPT_BYTES:
-            self.clear()
-        else:
-            self._pieces.append((offset, piece))
+        if self._workers.kept_bytes + len(piece) <= MAX_KEPT_BYTES:
+            self._pieces[offset] = piece
             self._workers.kept_bytes += len(piece)
-        self._stop = offset + len(piece)
 
-    def forget(self, upto: int) -> None:
+    def forget(self, upto: float) -> None:
         """The bytes before `upto` are hashed, or of no use any more."""
-        while self._pieces and self._pieces[0][0] + len(self._pieces[0][1]) <= upto:
-            self._workers.kept_bytes -= len(self._pieces.popleft()[1])
+        for offset in [each for each in self._pieces if each < upto]:
+            self._workers.kept_bytes -= len(self._pieces.pop(offset))
 
     def clear(self) -> None:
         """Nothing that was written is of use any more."""
-        self.forget(self._stop)
+        self.forget(math.inf)
 
-    def between(self, start: int, stop: int) -> list[Piece] | None:
-        """The bytes from `start` to `stop`; None when not all of them are kept."""
-        if not self._pieces or self._pieces[0][0] > start or self._stop < stop:
-            return None
+    def following(self, start: int, most: int) -> list[Piece]:
+        """The pieces from `start` on without a gap, as they were written, until they are `most` bytes or more."""
         found: list[Piece] = []
-        for offset, piece in self._pieces:
-            if offset < stop and offset + len(piece) > start:
-                found.append(memoryview(piece)[max(start - offset, 0) : stop - offset])
+        stop = start + most
+        while start < stop and (piece := self._pieces.get(start)) is not None:
+            found.append(piece)
+            start += len(piece)
         return found
+
+    def next(self, start: int, stop: int) -> int:
+        """Where the next piece begins behind `start`; `stop` when none does before."""
+        return min((offset for offset in self._pieces if start < offset < stop), default=stop)
 
 
 async def run_through(workers: Workers, fd: int, size: int, *passes: Pass, ease: float = 0.0) -> None:
