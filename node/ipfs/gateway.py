@@ -144,10 +144,11 @@ def _begin(answer: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> i
 async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncIterator[bytes]:
     while True:
         async with asyncio.timeout(stall_s):
-            piece = await answer.content.readany()
-        if not piece:
+            piece, ended_chunk = await answer.content.readchunk()  # unlike readany(), joins nothing
+        if piece:
+            yield piece
+        elif not ended_chunk:
             return
-        yield piece
 
 
 def _said(error: BaseException) -> str:
