@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from node.blobs import Ingest
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.source import Wanted
 from node.unixfs import Dag
+from node.visibility import Visibility
 
 log = structlog.get_logger(__name__)
 HEAD_BYTES: Final = 256 * 1024
@@ -21,8 +23,10 @@ HEAD_BYTES: Final = 256 * 1024
 class Flight:
     """One blob on its way: the sink its sources write to, and what its readers may have of it."""
 
-    def __init__(self, wanted: Wanted, metrics: Metrics) -> None:
+    def __init__(self, wanted: Wanted, metrics: Metrics, is_open: bool) -> None:
         self.wanted = wanted
+        self.is_open = is_open
+        """Whether anybody may have these bytes, so that clients of other repositories may join."""
         self.source: SourceName | None = None
         self.epoch = 0
         self._metrics = metrics
@@ -132,6 +136,14 @@ class Flight:
         self._verified = True
         self._wake()
 
+    @property
+    def at_most(self) -> Visibility:
+        """The widest visibility that those who gave the bytes allow: what members share stays among members."""
+        holders = [holder for plan in self._contributors for holder in plan.offer.holders]
+        if any(holder.visibility is not Visibility.PUBLIC for holder in holders):
+            return Visibility.MEMBERS
+        return Visibility.PUBLIC
+
     def restart(self) -> list[Plan]:
         """Forget every byte; readers who have some are cut. Returns the plans whose bytes these were."""
         contributors, self._contributors = self._contributors, []
@@ -177,9 +189,9 @@ class Flight:
         return reader
 
     def head(self, start: int, stop: int) -> bytes:
-        """What of these bytes is in memory and not yet in the file."""
+        """What of these bytes is in memory; beyond it, all that is exposed is in the file."""
         self._open_readers()
-        return b"" if self.prefix > start else bytes(self._head[start:stop])
+        return bytes(self._head[start:stop])
 
     def remembered(self, stop: int) -> bytes | None:
         """All bytes up to `stop`, as long as memory has them."""
@@ -218,11 +230,13 @@ class Reader:
     def open(self, descriptor: int) -> None:
         """The file has begun: keep it open for as long as this client reads."""
         if not self._closed:
-            self._descriptor = os.dup(descriptor)
+            with suppress(OSError):  # too many open files: this client is cut, the others read on
+                self._descriptor = os.dup(descriptor)
 
     def fileno(self) -> int:
         """The growing file, for sendfile and pread, once `head` gives nothing."""
-        assert self._descriptor is not None, "bytes beyond the head are only exposed once they are in the file"
+        if self._descriptor is None:
+            raise ConnectionError("the growing file could not be opened once more")
         return self._descriptor
 
     async def beyond(self, position: int, limit_s: float) -> int:
@@ -230,7 +244,7 @@ class Reader:
         return await self._flight.beyond(position, self._epoch, limit_s)
 
     def head(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` on that are only in memory as yet, at most up to `stop`."""
+        """The bytes from `start` on that memory has, at most up to `stop`; the file has the rest of what is exposed."""
         return b"" if self._flight.epoch != self._epoch else self._flight.head(start, stop)
 
     def remembered(self, stop: int) -> bytes | None:

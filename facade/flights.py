@@ -10,7 +10,7 @@ from facade.background import Background
 from facade.flight import Flight
 from facade.metrics import Metrics
 from facade.settings import Waits
-from facade.sources import Attempt, Plan, SourceName, next_plan, offers
+from facade.sources import Attempt, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.source import BlobSource, Wanted
@@ -50,18 +50,23 @@ class Flights:
         self._metrics = metrics
         self._flights: dict[Digest, Flight] = {}
 
-    def current(self, digest: Digest) -> Flight | None:
-        """The flight that fetches `digest` now, if there is one."""
-        return self._flights.get(digest)
+    def current(self, wanted: Wanted) -> Flight | None:
+        """The flight that fetches the blob now, if whoever wants it may join."""
+        flight = self._flights.get(wanted.digest)
+        may_join = flight is not None and (flight.is_open or flight.wanted.repository == wanted.repository)
+        return flight if may_join else None
 
     def landing(self, digest: Digest) -> bool:
         """Whether the blob is whole and verified, and only has to be entered in the store."""
         flight = self._flights.get(digest)
         return flight is not None and flight.verified
 
-    def start(self, wanted: Wanted) -> Flight:
-        """Fetch a blob; it goes on to its end even when nobody waits for it any more."""
-        flight = self._flights[wanted.digest] = Flight(wanted, self._metrics)
+    def start(self, wanted: Wanted, *, is_open: bool) -> Flight:
+        """Fetch a blob; it goes on to its end even when nobody waits for it any more.
+
+        `is_open` says that anybody may have it, whichever repository they ask for.
+        """
+        flight = self._flights[wanted.digest] = Flight(wanted, self._metrics, is_open)
         self._background.start(self._fly(flight), f"flight {wanted.digest}")
         return flight
 
@@ -72,7 +77,7 @@ class Flights:
                 watch = self._background.start(flight.watch(), "flight watch")
                 try:
                     await self._gather(flight)
-                    await ingest.commit()
+                    await ingest.commit(at_most=flight.at_most)
                 except LayermeshError as failure:
                     flight.fail(failure)  # while the file is open: readers may still want what they were promised
                 finally:
@@ -131,9 +136,28 @@ class Flights:
             return
         if flight.size is None:
             flight.expect(plan.offer.holders[0].size)
-        limit = None if plan.streamed or flight.wanted.size == 0 else deadline
+        if plan.streamed or not flight.size:
+            await self._cluster.fetch(flight.wanted, plan.offer.holders, flight)
+        else:
+            await self._ask_strangers(flight, plan, deadline)
+
+    async def _ask_strangers(self, flight: Flight, plan: Plan, deadline: float) -> None:
+        """Nobody gets their bytes before all are verified: who cannot be done by the deadline is given up early."""
+        loop = asyncio.get_running_loop()
+        began, had = loop.time(), flight.prefix
+
+        def look() -> None:
+            left = (flight.size or 0) - flight.prefix
+            in_time = done_in_time(flight.prefix - had, loop.time() - began, left, deadline - loop.time())
+            if not in_time and self._upstream.available(flight.wanted.repository.namespace):
+                limit.reschedule(loop.time())
+
+        limit = asyncio.timeout_at(deadline)
+        looking = loop.call_later(self._waits.look_s, look)
         try:
-            async with asyncio.timeout_at(limit):
+            async with limit:
                 await self._cluster.fetch(flight.wanted, plan.offer.holders, flight)
         except TimeoutError:
             raise _Impatient(f"{flight.wanted.digest}: strangers were slower than the patience of clients") from None
+        finally:
+            looking.cancel()

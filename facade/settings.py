@@ -24,10 +24,14 @@ class Waits:
     """How long headers of a blob may wait (newer containerd gives up after 30)."""
     strangers_s: float = 15.0
     """How much of that strangers get for a blob to be fetched and verified whole, before upstream is asked."""
+    look_s: float = 1.5
+    """When strangers are looked at: those that would not be done in time are given up for upstream then."""
     answer_s: float = 5.0
     """How long headers may wait otherwise."""
     fallback_s: float = 3.0
     """How long upstream may take while something else could answer in its place."""
+    nearby_s: float = 1.0
+    """How long peers may take for a manifest that upstream could give as well."""
     progress_s: float = 5.0
     """How long a body may sit without a byte before it is cut."""
     confirmed_s: float = 60.0

@@ -86,6 +86,11 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     return next((Plan(offer, streamed=True) for offer in known if offer not in done), None)
 
 
+def done_in_time(got_bytes: int, elapsed_s: float, left_bytes: int, left_s: float) -> bool:
+    """Whether a fetch that goes on as it began ends within `left_s`."""
+    return left_bytes * elapsed_s <= got_bytes * left_s
+
+
 HELD_BACK_BYTES = 64 * 1024
 ALWAYS_VERIFIED_BYTES = 1024 * 1024
 

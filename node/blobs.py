@@ -12,10 +12,10 @@ from node.errors import LayermeshError, MismatchError
 from node.growing import Growing
 from node.source import Wanted
 from node.unixfs import LEAF_BYTES, Dag
-from node.visibility import Proof
+from node.visibility import Proof, Visibility
 from node.workers import Pulse, Workers
 
-Keep = Callable[[Wanted, Path, Dag, Proof | None], Awaitable[Holding]]
+Keep = Callable[[Wanted, Path, Dag, Proof | None, Visibility], Awaitable[Holding]]
 """Takes a verified file into the store."""
 _QUICK_BYTES: Final = 8 * LEAF_BYTES
 """A DAG of so few leaves is built sooner than a thread is asked to."""
@@ -158,8 +158,10 @@ class Ingest:
             growing.check()
             await self._pulse.wait()
 
-    async def commit(self, proof: Proof | None = None) -> Holding:
+    async def commit(self, proof: Proof | None = None, at_most: Visibility = Visibility.PUBLIC) -> Holding:
         """Make the blob part of the store: name, catalog, log, in this order. Nothing is left when it fails.
+
+        It may be seen as `proof` says, and as the repository says that it was wanted for, there by `at_most`.
 
         Raises:
             MismatchError: when bytes are missing or do not hash to the digest.
@@ -177,7 +179,7 @@ class Ingest:
             growing.check()
             await self._pulse.wait()
         dag = growing.dag() if prefix <= _QUICK_BYTES else await self._workers.hashed(growing.dag)
-        self._holding = await self._keep(self.wanted, growing.path, dag, proof)
+        self._holding = await self._keep(self.wanted, growing.path, dag, proof, at_most)
         self._pulse.beat()
         return self._holding
 

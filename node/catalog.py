@@ -125,6 +125,13 @@ class Catalog:
         )
         return Shown(*row) if row else Shown()
 
+    def note_fetched(self, transaction: Transaction, wanted: Wanted) -> None:
+        """The repository really had the blob."""
+        transaction.run(
+            "INSERT OR IGNORE INTO fetched SELECT id, ? FROM repositories WHERE namespace = ? AND name = ?",
+            (key_of(wanted.digest), wanted.repository.namespace, wanted.repository.name),
+        )
+
     def keep(self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, shown: Shown) -> Holding:
         """Enter a blob whose bytes were verified, or that they were verified anew, and log it."""
         key, now = key_of(digest), self._clock()

@@ -10,6 +10,9 @@ from node.digest import Digest
 from node.errors import InvalidError
 
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
+MAX_BLOB_BYTES: Final = 1 << 40
+MAX_NAMED: Final = 4096
+"""Descriptors in one manifest; images have at most a few hundred layers or platforms."""
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -86,7 +89,7 @@ def parse_manifest(data: bytes, content_type: str | None = None, digest: Digest 
         raise InvalidError(f"manifest of {len(data)} bytes: at most {MAX_MANIFEST_BYTES} are accepted")
     try:
         document = msgspec.json.decode(data, type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"manifest: {error}") from None
     media_type = _media_type(document, content_type)
     return Manifest(
@@ -125,10 +128,12 @@ def _named(document: _Document) -> list[Descriptor]:
     if document.config is not None:
         named.append((Role.CONFIG, document.config))
     named.extend((Role.LAYER, item) for item in document.layers or ())
+    if len(named) > MAX_NAMED:
+        raise InvalidError(f"manifest: it names {len(named)} blobs, at most {MAX_NAMED} are accepted")
     return [_descriptor(item, role) for role, item in named]
 
 
 def _descriptor(item: _Descriptor, role: Role) -> Descriptor:
-    if item.size < 0:
+    if not 0 <= item.size <= MAX_BLOB_BYTES:
         raise InvalidError(f"manifest: descriptor {item.digest[:80]!r} has size {item.size}")
     return Descriptor(item.media_type, Digest.parse(item.digest), item.size, role)

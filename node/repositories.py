@@ -48,8 +48,8 @@ class Repositories:
     async def record(self, repository: Repository, manifest: Manifest, proof: Proof) -> tuple[Descriptor, ...]:
         """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows.
 
-        Anybody can name any digest. So what is here already and nobody else may see stays as it is, and is returned:
-        `show` it once the repository gave it to somebody whom `proof` speaks of.
+        Anybody can name any digest. So what is here already and fewer may see than `proof` says stays as it is, and is
+        returned: `show` it once the repository gave it to somebody whom `proof` speaks of.
 
         What an index that was recorded before allows its manifest to show is inherited by what the manifest names. A
         proof never takes back what an earlier one allows: that ends when it expires.
@@ -64,7 +64,9 @@ class Repositories:
             shown = Shown.by(proof) | _shown(transaction, where, manifest.digest)
             links = _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
             links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
-            withheld = tuple(each for each in manifest.names if _is_hidden(transaction, each.digest, self._clock()))
+            _note_fetched(transaction, where, manifest.digest)
+            hidden = partial(_is_hidden, transaction, proof, self._clock())
+            withheld = tuple(each for each in manifest.names if hidden(each.digest))
             for digest in links.keys() - {each.digest for each in withheld}:
                 _show(transaction, key_of(digest), shown, self._clock())
             self._log_tags(transaction, where)
@@ -73,14 +75,40 @@ class Repositories:
 
         return await self._database.write(job)
 
-    async def show(self, digest: Digest, proof: Proof) -> None:
-        """Let a blob that is here be seen as `proof` allows.
+    async def confirmed(self, repository: Repository, digest: Digest) -> bool:
+        """Whether the blob really came from this repository, or was seen there; a link alone is only a claim.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        rows = await self._database.read(
+            "SELECT 1 FROM fetched JOIN repositories ON id = repository"
+            " WHERE namespace = ? AND name = ? AND digest = ?",
+            (repository.namespace, repository.name, key_of(digest)),
+        )
+        return bool(rows)
+
+    async def confirm(self, repository: Repository, digest: Digest) -> None:
+        """The repository has just shown that it has the blob.
 
         Raises:
             FullError: when the catalog cannot be written.
         """
 
         def job(transaction: Transaction) -> None:
+            _note_fetched(transaction, _repository_id(transaction, repository), digest)
+
+        await self._database.write(job)
+
+    async def show(self, repository: Repository, digest: Digest, proof: Proof) -> None:
+        """The repository has just shown a blob that is here: let it be seen as `proof` allows.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+
+        def job(transaction: Transaction) -> None:
+            _note_fetched(transaction, _repository_id(transaction, repository), digest)
             _show(transaction, key_of(digest), Shown.by(proof), self._clock())
 
         await self._database.write(job)
@@ -174,7 +202,7 @@ class Repositories:
 
 
 _KNOWN_ITSELF: Final = "media_type = excluded.media_type, size = excluded.size, role = excluded.role,"
-_KNOWN_BY_NAME: Final = ""
+_KNOWN_BY_NAME: Final = "size = excluded.size,"
 
 
 def _link(
@@ -199,9 +227,17 @@ def _linked(row: Row) -> _Linked:
     return _Linked(media_type, size, Role(role), Shown(public_until, members_until))
 
 
-def _is_hidden(transaction: Transaction, digest: Digest, now: float) -> bool:
+def _note_fetched(transaction: Transaction, where: int, digest: Digest) -> None:
+    transaction.run("INSERT OR IGNORE INTO fetched VALUES (?, ?)", (where, key_of(digest)))
+
+
+def _is_hidden(transaction: Transaction, proof: Proof, now: float, digest: Digest) -> bool:
+    """Whether a blob is here, and fewer may see it than the proof says."""
     row = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key_of(digest),))
-    return row is not None and Shown(*row).at(now) is Visibility.PRIVATE
+    if row is None:
+        return False
+    visible = Shown(*row).at(now)
+    return visible is Visibility.PRIVATE or (visible is Visibility.MEMBERS and proof.visibility is Visibility.PUBLIC)
 
 
 def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:

@@ -2,7 +2,8 @@
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
-ever told. `blobs.mtime_ns` is 0 when the file must be verified before it is used.
+ever told. `links` says what a repository names, which is a claim; `fetched` what really came from it, or was seen
+there. `blobs.mtime_ns` is 0 when the file must be verified before it is used.
 """
 
 from typing import Final
@@ -53,6 +54,7 @@ CREATE TABLE links (
     PRIMARY KEY (repository, digest)
 ) WITHOUT ROWID;
 CREATE INDEX links_digest ON links (digest);
+CREATE TABLE fetched (repository INTEGER, digest BLOB, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 CREATE TABLE tags (
     repository INTEGER,
     tag TEXT,

@@ -21,7 +21,7 @@ from node.hashing import DigestPass, LeafPass, Pass, run_through
 from node.holding import Entry, Stamp
 from node.source import Wanted
 from node.unixfs import Dag, build_dag
-from node.visibility import Proof, Shown
+from node.visibility import Proof, Shown, Visibility
 from node.workers import Workers
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -41,10 +41,11 @@ class Shelf:
         """Set when a blob was kept whose file may not be on the disk itself yet."""
         self._checking = asyncio.Lock()
 
-    async def keep(self, wanted: Wanted, incoming: Path, dag: Dag, proof: Proof | None) -> Holding:
+    async def keep(self, wanted: Wanted, incoming: Path, dag: Dag, proof: Proof | None, at_most: Visibility) -> Holding:
         """Take a verified file: its name, then its row, then the log. It happens whole, whoever is cancelled.
 
-        It may be seen as `proof` says, and as the repository that it was fetched for says; what others say counts not.
+        It may be seen as `proof` says, and by `at_most` as the repository says that it was fetched for; others' links
+        count not.
 
         Raises:
             FullError: when the disk has no room; the file is gone then.
@@ -56,7 +57,8 @@ class Shelf:
             stamp = self.folder.place(incoming, digest, held)
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
-            proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted)
+            proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted).capped(at_most)
+            self.catalog.note_fetched(transaction, wanted)
             return self.catalog.keep(transaction, digest, dag, stamp, proven)
 
         try:

@@ -47,6 +47,14 @@ class Shown:
             return cls(members_until=proof.until)
         return cls(public_until=proof.until)
 
+    def capped(self, at_most: Visibility) -> "Shown":
+        """The same, to nobody whom `at_most` leaves out."""
+        if at_most is Visibility.PUBLIC:
+            return self
+        if at_most is Visibility.PRIVATE:
+            return Shown()
+        return Shown(members_until=max(self.public_until, self.members_until))
+
     def at(self, now: float) -> Visibility:
         """The visibility that holds now."""
         if self.public_until > now:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from facade.admin.status import Running
 
 log = structlog.get_logger(__name__)
+THREADS = 32
+"""Bodies are sent by threads, which slow clients hold for moments; the same threads look up names and hash leaves."""
 STOPPED_WITHIN_S = 12.0
 """Answers get nine seconds and the parts one; beyond this something hangs."""
 
@@ -47,6 +50,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
     """Serve until the first SIGTERM or SIGINT; the second one cuts what is still being sent, the third ends all."""
     from facade.cli.node import open_node  # half a second of loading; mistakes in the settings are said before
 
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="asyncio"))
     stop, cut = asyncio.Event(), asyncio.Event()
     _on_signals(stop, cut)
     try:

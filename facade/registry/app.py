@@ -19,10 +19,10 @@ from facade.registry.blobs import Blobs, PassingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.problems import Problem, unserved
 from facade.registry.requests import Asked, Form, Kind, Listener, MalformedError, UnknownError, parse
-from facade.settings import FacadeSettings
+from facade.settings import FacadeSettings, Waits
 from facade.sources import SourceName
 from node.digest import Digest
-from node.errors import LayermeshError
+from node.errors import LayermeshError, UnreachableError
 from node.http import RangeError
 from node.store import Store
 
@@ -53,8 +53,15 @@ class Registry:
     """Answers `/v2/` on both listeners (OCI distribution specification 1.1, "Pull"). Made by `open_registry`."""
 
     def __init__(
-        self, store: Store, upstream: RegistryUpstream, manifests: Manifests, blobs: Blobs, metrics: Metrics
+        self,
+        store: Store,
+        upstream: RegistryUpstream,
+        manifests: Manifests,
+        blobs: Blobs,
+        waits: Waits,
+        metrics: Metrics,
     ) -> None:
+        self._waits = waits
         self._store = store
         self._upstream = upstream
         self._manifests = manifests
@@ -120,7 +127,11 @@ class Registry:
         return asked
 
     async def _manifest(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
-        answer = await self._manifests.get(asked.repository, asked.selector)
+        try:
+            async with asyncio.timeout(self._waits.patience_s):
+                answer = await self._manifests.get(asked.repository, asked.selector)
+        except TimeoutError:
+            raise UnreachableError(f"{asked.repository}: no source answered in time") from None
         manifest = answer.manifest
         headers = _headers(request, asked, manifest.digest)
         headers["Content-Type"] = manifest.media_type
@@ -191,4 +202,4 @@ async def open_registry(
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
-        yield Registry(store, upstream, manifests, blobs, metrics)
+        yield Registry(store, upstream, manifests, blobs, settings.waits, metrics)

@@ -21,12 +21,12 @@ from facade.registry.suspicion import Suspicion
 from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
+from facade.upstream.config import Access, UpstreamConfig
 from node.catalog import Holding, Visibility
 from node.digest import Digest
-from node.errors import FullError, LayermeshError, NotFoundError, UnreachableError
+from node.errors import DeniedError, FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.http import FileRange, parse_range
 from node.reference import Repository
-from node.repositories import Link
 from node.source import Wanted
 from node.store import Store
 
@@ -37,6 +37,8 @@ NEAR_BYTES = 4 * 1024 * 1024
 
 class PassingUpstream(BlobUpstream, Protocol):
     """The registries behind us, for blobs that are passed on without being kept."""
+
+    def config(self, namespace: str) -> UpstreamConfig: ...
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int: ...
 
@@ -51,6 +53,8 @@ class _Known:
 
     size: int | None
     here: bool
+    is_open: bool
+    """Whether what is fetched for this repository may be had by anybody."""
 
 
 class Blobs:
@@ -90,20 +94,23 @@ class Blobs:
             except NotFoundError:
                 log.warning("blob damaged or gone, fetching it again", digest=str(asked.digest))
         wanted = Wanted(asked.repository, asked.digest, known.size)
-        flight = self._flights.current(asked.digest)
-        source = SourceName.FLIGHT if flight else None
-        flight = flight or self._flights.start(wanted)
+        joined = self._flights.current(wanted)
+        flight = joined or self._flights.start(wanted, is_open=known.is_open)
         if self._is_ahead(request, flight):
-            return await self._pass_range(request, asked, headers)
+            try:
+                return await self._pass_range(request, wanted, headers)
+            except (NotFoundError, DeniedError, UnreachableError) as error:
+                log.info("range not passed through", digest=str(asked.digest), why=str(error))
         try:
-            return await self._from_flight(request, flight, source, headers)
+            return await self._from_flight(request, flight, joined is not None, headers)
         except FullError:
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
-        if "Range" in request.headers:
-            return await self._pass_range(request, asked, headers)
-        response = web.StreamResponse(headers={**headers, "Layermesh-Source": SourceName.UPSTREAM})
-        await send_through(request, Outlet(request, response, wanted, self._metrics), wanted, self._upstream)
-        return response
+            return await self._pass_through(request, replace(wanted, size=flight.size), headers)
+        except (NotFoundError, DeniedError, UnreachableError, MismatchError):
+            if joined is None or joined.wanted.repository == asked.repository:
+                raise
+            own = self._flights.start(wanted, is_open=known.is_open)  # the other repository's failure is not ours
+            return await self._from_flight(request, own, False, headers)
 
     async def _known(self, asked: Asked) -> _Known:
         """Check that the blob belongs to the repository, or that anybody may read it.
@@ -111,22 +118,40 @@ class Blobs:
         Raises:
             NotFoundError: when it does not, as far as this node and upstream know.
         """
-        link = await self._store.repositories.link(asked.repository, asked.digest)
+        repositories = self._store.repositories
+        link = await repositories.link(asked.repository, asked.digest)
         holding = await self._store.find(asked.digest)
-        if link is not None and (holding is None or _as_visible(holding, link)):
-            return _Known(link.size, here=holding is not None)
-        if holding is not None and holding.visibility is Visibility.PUBLIC:
-            return _Known(holding.size, here=True)
+        is_open = self._upstream.config(asked.repository.namespace).access is Access.REFUSE
+        if link is not None:
+            is_open = is_open or link.visibility is Visibility.PUBLIC
+            if holding is None:
+                return _Known(link.size, here=False, is_open=is_open)
+        if holding is not None:
+            is_public = holding.visibility is Visibility.PUBLIC
+            if is_public or (link is not None and await repositories.confirmed(asked.repository, asked.digest)):
+                return _Known(holding.size, here=True, is_open=is_open)
+        return await self._asked_upstream(asked, holding, is_open)
+
+    async def _asked_upstream(self, asked: Asked, holding: Holding | None, is_open: bool) -> _Known:
+        """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""
         try:
-            size = await self._upstream.blob_size(asked.repository, asked.digest)
-        except UnreachableError:
+            async with asyncio.timeout(self._waits.answer_s):
+                size = await self._upstream.blob_size(asked.repository, asked.digest)
+        except (UnreachableError, TimeoutError) as error:
             if self._cluster.holders(asked.digest):
-                return _Known(None, here=False)
-            raise
-        return _Known(size, here=holding is not None)
+                return _Known(None, here=False, is_open=is_open)
+            raise UnreachableError(f"{asked.digest}: {error or 'upstream gives no answer'}") from None
+        if holding is not None:
+            with suppress(FullError):
+                await self._store.repositories.confirm(asked.repository, asked.digest)
+        return _Known(size, here=holding is not None, is_open=is_open)
 
     def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
-        size = self._cluster.holders(asked.digest)[0].size if known.size is None else known.size
+        size = known.size
+        if size is None:  # a stranger's claim is no answer
+            size = next((each.size for each in self._cluster.holders(asked.digest) if each.member), None)
+        if size is None:
+            raise UnreachableError(f"{asked.digest}: upstream cannot say how long it is")
         source = SourceName.LOCAL if known.here else SourceName.UPSTREAM
         more = {"Layermesh-Source": source, "Accept-Ranges": "bytes", "Content-Length": str(size)}
         return web.Response(headers={**headers, **more})
@@ -162,24 +187,45 @@ class Blobs:
         available = self._upstream.available(flight.wanted.repository.namespace)
         return available and span is not None and span.start > flight.prefix + NEAR_BYTES
 
-    async def _pass_range(self, request: web.Request, asked: Asked, headers: Mapping[str, str]) -> web.StreamResponse:
-        async with self._upstream.passthrough(asked.repository, asked.digest, request.headers["Range"]) as passage:
-            return await pass_on(request, passage, headers, self._metrics)
+    async def _pass_range(self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]) -> web.StreamResponse:
+        """A part, which nobody can verify; a whole that comes in its place is verified."""
+        part = request.headers["Range"]
+        async with self._upstream.passthrough(wanted.repository, wanted.digest, part) as passage:
+            if passage.status != 200:
+                return await pass_on(request, passage, headers, self._metrics)
+        return await self._pass_whole(request, wanted, headers)
+
+    async def _pass_whole(self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**headers, "Layermesh-Source": SourceName.UPSTREAM})
+        await send_through(request, Outlet(request, response, wanted, self._metrics), wanted, self._upstream)
+        return response
+
+    async def _pass_through(
+        self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Without room to keep it: a part as it comes, the whole verified as it passes."""
+        size = wanted.size
+        part = None if size is None else parse_range(request.headers.get("Range"), size)
+        if part is None or len(part) == size:
+            return await self._pass_whole(request, wanted, headers)
+        return await self._pass_range(request, wanted, headers)
 
     async def _from_flight(
-        self, request: web.Request, flight: Flight, source: SourceName | None, headers: Mapping[str, str]
+        self, request: web.Request, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         size = await flight.ready(self._waits.patience_s)
         wanted = parse_range(request.headers.get("Range"), size)
         span = range(size) if wanted is None else wanted
+        source = SourceName.FLIGHT if joined else flight.source or SourceName.UPSTREAM
         response = web.StreamResponse(
-            status=200 if wanted is None else 206,
-            headers={**headers, "Layermesh-Source": source or flight.source or SourceName.UPSTREAM},
+            status=200 if wanted is None else 206, headers={**headers, "Layermesh-Source": source}
         )
         response.content_length = len(span)
         if wanted is not None:
             response.headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
         with closing(flight.reader()) as reader:
+            if span.start:  # no headers before there is something to send behind them
+                await reader.beyond(span.start, self._waits.patience_s)
             await response.prepare(request)
             try:
                 await self._copy(request, response, flight, reader, span)
@@ -213,11 +259,3 @@ class Blobs:
             await send_through(request, outlet, wanted, self._upstream)
             return
         await response.write_eof()
-
-
-def _as_visible(holding: Holding, link: Link) -> bool:
-    """False when a repository that everybody reads names a blob that this node may show to nobody else.
-
-    Then the blob came from another repository, and only upstream can say whether this one has it, too.
-    """
-    return link.visibility is Visibility.PRIVATE or holding.visibility is not Visibility.PRIVATE

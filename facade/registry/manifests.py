@@ -17,7 +17,7 @@ from facade.registry.once import Once
 from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream, remember
 from facade.settings import Waits
 from facade.sources import Offer, SourceName, offers
-from facade.upstream.client import Fetched
+from facade.upstream.client import Fetched, Resolved
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import (
@@ -107,17 +107,33 @@ class Manifests:
 
     async def _by_tag(self, repository: Repository, tag: Tag) -> Answer:
         known = await self._last_seen(repository, tag)
+        if known is None and not self._has_peers():
+            fetched = await self._upstream.manifest(repository, tag)  # one round trip: nobody near could have it
+            await self._keep(repository, fetched)
+            await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
+            return Answer(fetched.manifest, SourceName.UPSTREAM)
+        resolved = await self._resolve(repository, tag, known)
+        if resolved is None:
+            assert known is not None, "without a known meaning, a tag that cannot be resolved raises"
+            return replace(await self._by_digest(repository, known.digest), seen_at=known.at, seen_by=known.by)
+        digest = resolved.descriptor.digest
+        proof = await self._proofs.of_answer(repository, digest, resolved.anonymous)
+        answer = await self._by_digest(repository, digest, proof)
+        await self._see(repository, tag, digest, answer.manifest.media_type)
+        return answer
+
+    async def _resolve(self, repository: Repository, tag: Tag, known: _LastSeen | None) -> Resolved | None:
+        """Upstream's word on a tag; None when it cannot answer (in time) and the tag's meaning is known otherwise."""
         try:
             if known and not self._upstream.available(repository.namespace):
                 raise UnreachableError("upstream has just failed")
             async with asyncio.timeout(self._waits.fallback_s if known else None):
-                return await self._ask(repository, tag, known)
+                return await self._upstream.resolve(repository, tag)
         except (UnreachableError, MismatchError, TimeoutError) as error:
             if known is None:
                 raise
             log.warning("tag not confirmed", repository=str(repository), tag=str(tag), why=str(error) or "no answer")
-        answer = await self._by_digest(repository, known.digest)
-        return replace(answer, seen_at=known.at, seen_by=known.by)
+            return None
 
     async def _last_seen(self, repository: Repository, tag: Tag) -> _LastSeen | None:
         """The newest observation of this node or a member that is not too old."""
@@ -129,20 +145,6 @@ class Manifests:
             found.append(_LastSeen(member.seen.digest, member.seen.seen_at, member.peer_name))
         fresh = [one for one in found if now - one.at <= self._waits.stale_tag_s]
         return max(fresh, key=lambda one: one.at, default=None)
-
-    async def _ask(self, repository: Repository, tag: Tag, known: _LastSeen | None) -> Answer:
-        """Upstream's word. One GET where nothing near could have the manifest, else a HEAD and whoever has it."""
-        if known is None and not self._has_peers():
-            fetched = await self._upstream.manifest(repository, tag)
-            await self._keep(repository, fetched)
-            await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
-            return Answer(fetched.manifest, SourceName.UPSTREAM)
-        resolved = await self._upstream.resolve(repository, tag)
-        digest = resolved.descriptor.digest
-        proof = await self._proofs.of_answer(repository, digest, resolved.anonymous)
-        answer = await self._by_digest(repository, digest, proof)
-        await self._see(repository, tag, digest, answer.manifest.media_type)
-        return answer
 
     def _has_peers(self) -> bool:
         return any(peer.state is PeerState.ALIVE for peer in self._cluster.peers())
@@ -179,25 +181,28 @@ class Manifests:
         holding = await self._store.find(digest)
         if holding is None:
             return None
-        if link is None and proof is None:
-            if holding.visibility is not Visibility.PUBLIC:
-                return None
-            proof = UNPROVED
+        is_public = holding.visibility is Visibility.PUBLIC
+        if proof is None and not is_public and not await self._store.repositories.confirmed(repository, digest):
+            return None
         try:
-            data = await self._store.load(digest)
+            manifest = _parsed(await self._store.load(digest), link.media_type if link else None, digest)
         except NotFoundError:
             return None
-        manifest = _parsed(data, link.media_type if link else None, digest)
-        if link is not None and proof is None:
-            await self._proofs.renew(repository, manifest, link)
-        elif link is None or self._proofs.due(repository, digest):
-            await self._proofs.record(repository, manifest, proof or UNPROVED)
+        try:
+            if proof is not None and (link is None or self._proofs.due(repository, digest)):
+                await self._proofs.record(repository, manifest, proof)
+            elif proof is None and link is not None:
+                await self._proofs.renew(repository, manifest, link)
+        except FullError as error:
+            log.warning("proof not kept", digest=str(digest), why=str(error))
         return manifest
 
     async def _from_peers(self, repository: Repository, digest: Digest, proof: Proof | None) -> Manifest | None:
+        limit_s = self._waits.nearby_s if self._upstream.available(repository.namespace) else self._waits.fallback_s
+        deadline = asyncio.get_running_loop().time() + limit_s
         for offer in offers(self._cluster.holders(digest), None):
             try:
-                async with asyncio.timeout(self._waits.fallback_s):
+                async with asyncio.timeout_at(deadline):
                     manifest = await self._fetch(repository, digest, offer)
             except (LayermeshError, TimeoutError) as error:
                 log.info("peers gave no manifest", digest=str(digest), why=str(error) or "no answer in time")
@@ -205,7 +210,10 @@ class Manifests:
                     self._cluster.blame(digest, offer.holders[0].cid)
                 continue
             shared = Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
-            await self._proofs.record(repository, manifest, proof or shared)
+            try:
+                await self._proofs.record(repository, manifest, proof or shared)
+            except FullError as error:
+                log.warning("manifest's links not kept", digest=str(digest), why=str(error))
             if proof is None:
                 self._proofs.renew_later(repository, manifest)
             return manifest
@@ -253,7 +261,12 @@ class Manifests:
 
 
 def _parsed(data: bytes, media_type: str | None, digest: Digest) -> Manifest:
+    """Read a manifest whose bytes are right; a media type that somebody else's link says counts only if it fits."""
     try:
         return parse_manifest(data, media_type, digest)
+    except InvalidError:
+        pass
+    try:
+        return parse_manifest(data, None, digest)
     except InvalidError as error:
         raise NotFoundError(f"{digest}: it is no manifest: {error}") from None

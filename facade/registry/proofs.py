@@ -13,7 +13,7 @@ from facade.upstream.client import Resolved
 from facade.upstream.config import UpstreamConfig
 from node.catalog import Visibility
 from node.digest import Digest
-from node.errors import DeniedError, LayermeshError, UnreachableError
+from node.errors import DeniedError, LayermeshError, ThrottledError, UnreachableError
 from node.manifest import Manifest, Role
 from node.reference import Repository, Tag
 from node.repositories import Link, Proof, Repositories
@@ -88,7 +88,11 @@ class Proofs:
         Raises:
             DeniedError: when only credentials opened it, and no operator granted those to the facade's clients.
         """
+        proof = await self._judge(repository, digest, anonymous)
         self.confirm(repository, digest)
+        return proof
+
+    async def _judge(self, repository: Repository, digest: Digest, anonymous: bool) -> Proof:
         config = self._upstream.config(repository.namespace)
         if config.public and (anonymous or not self.due(repository, digest)):
             return self._public()
@@ -109,11 +113,11 @@ class Proofs:
             self._background.start(self._prove_blobs(repository, blobs, proof), f"prove blobs of {repository}")
 
     async def _prove_blobs(self, repository: Repository, digests: Collection[Digest], proof: Proof) -> None:
-        """Blobs that were here and private may be seen once this repository showed them to an anonymous reader."""
+        """Blobs that were here and hidden may be seen once this repository showed them to an anonymous reader."""
         for digest in digests:
             try:
                 if await self._upstream.prove_public_blob(repository, digest):
-                    await self._repositories.show(digest, proof)
+                    await self._repositories.show(repository, digest, proof)
             except LayermeshError as error:
                 log.info("blob not proved public", digest=str(digest), repository=str(repository), why=str(error))
 
@@ -133,6 +137,8 @@ class Proofs:
         try:
             async with asyncio.timeout(self._waits.fallback_s):
                 public = await self._upstream.prove_public(repository, manifest.digest)
+        except ThrottledError:
+            raise  # a limit must not open what a proof kept shut
         except (UnreachableError, TimeoutError):
             return
         if not public:

@@ -110,8 +110,8 @@ def _named(name: str, ns: list[str], listener: Listener) -> tuple[Form, str, str
             raise UnknownError(f"registry namespace {ns[0][:80]!r}: this listener mirrors {DOCKER_HUB} alone")
         return Form.MIRROR, DOCKER_HUB, name
     if ns:
-        return Form.MIRROR, ns[0], name
+        return Form.MIRROR, ns[0].lower(), name
     first, slash, rest = name.partition("/")
     if slash and "." in first:
-        return Form.FULL_NAME, first, rest
+        return Form.FULL_NAME, first.lower(), rest
     return Form.OWN, "local", name

@@ -202,18 +202,14 @@ class Upstreams:
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
         """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
 
-        Where what credentials open is refused to clients, none are sent: an answer then says that anybody may read it.
-
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        path = f"blobs/{digest}"
-        anonymous = self.config(repository.namespace).access is Access.REFUSE
-        answer, _ = await self._ask("HEAD", repository, path, also=_NO_HEAD, anonymous=anonymous)
+        answer = await self._ask_blob("HEAD", repository, digest, also=_NO_HEAD)
         answer.close()
         if answer.status == 200 and answer.length is not None:
             return answer.length
-        answer, _ = await self._ask("GET", repository, path, {"Range": "bytes=0-0"}, also=_RANGED, anonymous=anonymous)
+        answer = await self._ask_blob("GET", repository, digest, {"Range": "bytes=0-0"}, also=_RANGED)
         try:
             return size_from_range(answer)
         finally:
@@ -226,7 +222,7 @@ class Upstreams:
         Raises:
             MismatchError: when the part that comes is not the one asked for, as far as its start tells.
         """
-        answer, _ = await self._ask("GET", repository, f"blobs/{digest}", {"Range": range_header}, also=_RANGED)
+        answer = await self._ask_blob("GET", repository, digest, {"Range": range_header}, also=_RANGED)
         try:
             content_range = answer.headers.get("Content-Range") if answer.status != 200 else None
             span = parse_content_range(content_range)
@@ -252,15 +248,27 @@ class Upstreams:
 
         async def open_from(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-"} if start else {}
-            answer, _ = await self._ask(
-                "GET", wanted.repository, f"blobs/{wanted.digest}", headers, also=_RANGED if start else _OK
-            )
-            return answer
+            also = _RANGED if start else _OK
+            return await self._ask_blob("GET", wanted.repository, wanted.digest, headers, also=also)
 
         def ask_size() -> Awaitable[int]:
             return self.blob_size(wanted.repository, wanted.digest)
 
         await pour(wanted, sink, open_from, ask_size, self._limits.hurry_s)
+
+    async def _ask_blob(
+        self,
+        method: str,
+        repository: Repository,
+        digest: Digest,
+        headers: Mapping[str, str] | None = None,
+        *,
+        also: frozenset[int],
+    ) -> Answer:
+        """Ask for a blob. Where what credentials open is refused to clients, none are sent, whoever named the blob."""
+        anonymous = self.config(repository.namespace).access is Access.REFUSE
+        answer, _ = await self._ask(method, repository, f"blobs/{digest}", headers, also=also, anonymous=anonymous)
+        return answer
 
     async def _ask(
         self,

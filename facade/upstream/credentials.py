@@ -96,7 +96,7 @@ def parse_credentials(data: bytes) -> Credentials:
     """
     try:
         document = msgspec.json.decode(data or b"{}", type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"not a Docker configuration: {error}") from None
     logins: dict[tuple[str, str], Login] = {}
     unusable = {_place(key)[0]: f"credHelpers ({name})" for key, name in document.cred_helpers.items()}

@@ -182,7 +182,7 @@ def _read(config: UpstreamConfig, data: bytes) -> tuple[str, float]:
     """The token and its life in seconds; `issued_at` is not used, for clocks differ."""
     try:
         answer = msgspec.json.decode(data, type=_TokenAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UnreachableError(f"{config.namespace}'s token service answers with no token document") from None
     token = answer.access_token or answer.token or ""
     if not _HEADER_SAFE.fullmatch(token):

@@ -222,7 +222,7 @@ class Wire:
 
 def _session(resolver: aiohttp.abc.AbstractResolver, limits: Limits) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=512, ttl_dns_cache=30, keepalive_timeout=50, resolver=resolver),
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30, keepalive_timeout=50, resolver=resolver),
         connector_owner=True,
         headers=_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),

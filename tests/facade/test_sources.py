@@ -11,6 +11,7 @@ from facade.sources import (
     Attempt,
     Offer,
     Plan,
+    done_in_time,
     exposed,
     next_plan,
     offers,
@@ -83,3 +84,9 @@ def test_the_last_piece_and_small_blobs_are_never_exposed_unverified(prefix: int
 
 def test_nothing_is_exposed_of_a_blob_of_unknown_size() -> None:
     assert exposed(1 << 30, None, streamed=True) == 0
+
+
+def test_a_fetch_is_projected_from_how_it_began() -> None:
+    assert done_in_time(got_bytes=100, elapsed_s=1, left_bytes=1000, left_s=10)
+    assert not done_in_time(got_bytes=100, elapsed_s=1, left_bytes=1001, left_s=10)
+    assert not done_in_time(got_bytes=0, elapsed_s=1, left_bytes=1, left_s=10)

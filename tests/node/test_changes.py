@@ -86,7 +86,7 @@ async def test_the_log_comes_in_pages(store: Store) -> None:
 
 async def test_a_blob_that_becomes_public_is_told_then(store: Store) -> None:
     await store.put(DIGEST, DATA, PRIVATE)
-    await store.repositories.show(DIGEST, PUBLIC)
+    await store.repositories.show(ALPINE, DIGEST, PUBLIC)
     assert await told(store, Audience.PUBLIC) == [(DIGEST, Visibility.PUBLIC)]
     holding = await store.find(DIGEST)
     assert holding is not None

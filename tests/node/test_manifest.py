@@ -82,3 +82,19 @@ def test_layers_of_other_sites_are_not_distributable() -> None:
     foreign = {**NAMED, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}
     manifest = parse_manifest(data({**IMAGE, "layers": [NAMED, foreign]}))
     assert [each.distributable for each in manifest.names] == [True, True, False]
+
+
+@pytest.mark.parametrize("size", [-1, (1 << 40) + 1, 1 << 63, 1 << 80])
+def test_a_size_that_no_blob_has_is_refused(size: int) -> None:
+    with pytest.raises(InvalidError):
+        parse_manifest(data({**IMAGE, "layers": [{**NAMED, "size": size}]}))
+
+
+def test_json_nested_deeper_than_can_be_read_is_refused() -> None:
+    with pytest.raises(InvalidError):
+        parse_manifest(b'{"schemaVersion": 2, "config": ' + b'{"annotations":' * 100_000)
+
+
+def test_a_manifest_that_names_too_much_is_refused() -> None:
+    with pytest.raises(InvalidError, match="names 5001 blobs"):
+        parse_manifest(data({**IMAGE, "layers": [NAMED] * 5000}))

@@ -120,3 +120,13 @@ async def test_a_tag_dated_tomorrow_means_nothing(
             assert (await node.manifest("v1")).status == 404
             await registry.start()
             assert (await node.manifest("v1")).data == image.manifest.data
+
+
+async def test_a_stranger_too_slow_to_be_done_in_time_is_given_up_for_upstream(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with _beside(tmp_path, registry, image, None) as (node, peer):
+        assert (await node.manifest("v1")).status == 200
+        peer.faults = Faults(trickle_s=0.02)
+        answer = await node.blob(image.layers[0].digest)
+        assert (answer.data, answer.source) == (image.layers[0].data, "upstream")

@@ -1,5 +1,6 @@
 """What one repository keeps private, another repository's manifest cannot make public by naming it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,13 +9,17 @@ import pytest
 
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
-from node.manifest import OCI_MANIFEST
+from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, machine, until
+from tests.fakes.faults import Fault
 from tests.fakes.images import Blob, FakeImage, make_image
+from tests.fakes.peer import FakePeer, fake_peer
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_auth import Basic
 
+SECRET = b"a secret of the whole cluster"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
@@ -67,7 +72,7 @@ async def _assert_private(node: Machine, blob: Blob) -> None:
     assert (await node.blob(blob.digest, "evil/x")).status == 404
 
 
-@pytest.mark.parametrize("media_type", [FOREIGN, "application/vnd.oci.image.layer.v1.tar+gzip"])
+@pytest.mark.parametrize("media_type", [FOREIGN, OCI_LAYER])
 @pytest.mark.parametrize("named_first", [True, False], ids=["named first", "held first"])
 async def test_a_public_manifest_that_names_a_private_blob_does_not_open_it(
     node: Machine, registry: FakeRegistry, secret: FakeImage, named_first: bool, media_type: str
@@ -93,15 +98,61 @@ async def test_a_layer_that_is_public_elsewhere_becomes_so_once_upstream_showed_
     assert holding is not None and holding.visibility is Visibility.PRIVATE
     assert (await node.manifest("v1", "library/base")).status == 200
     assert (await node.blob(base.layers[0].digest, "library/base")).data == base.layers[0].data
-    seen: list[Visibility] = []
+    async with asyncio.timeout(10):
+        while (await node.store.find(base.layers[0].digest) or holding).visibility is not Visibility.PUBLIC:
+            await asyncio.sleep(0.01)
 
-    async def look() -> None:
-        holding = await node.store.find(base.layers[0].digest)
-        seen.append(holding.visibility if holding else Visibility.PRIVATE)
 
-    for _ in range(200):
-        await look()
-        if seen[-1] is Visibility.PUBLIC:
-            break
-        await until(lambda: True)
-    assert seen[-1] is Visibility.PUBLIC
+async def test_the_same_manifest_asked_for_under_another_name_does_not_open_it_either(
+    node: Machine, registry: FakeRegistry, secret: FakeImage
+) -> None:
+    _naming(registry, secret.layers[0], OCI_LAYER)
+    await _pull_secret(node, secret)
+    evil = await node.manifest("v1", "evil/x")
+    for name in ("evil/other", "team/secret"):
+        await node.manifest(evil.headers["Docker-Content-Digest"], name)
+        assert (await node.blob(secret.layers[0].digest, name)).status == 404
+
+
+async def test_a_private_manifest_named_by_a_public_index_stays_private(
+    node: Machine, registry: FakeRegistry, secret: FakeImage
+) -> None:
+    await _pull_secret(node, secret)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [secret.manifest.described]}
+    registry.put_manifest("evil/x", json.dumps(index).encode(), OCI_INDEX, "v1")
+    assert (await node.manifest("v1", "evil/x")).status == 200
+    assert (await node.manifest(secret.manifest.digest, "evil/x")).status == 404
+    holding = await node.store.find(secret.manifest.digest)
+    assert holding is not None and holding.visibility is Visibility.PRIVATE
+
+
+async def test_a_private_blob_on_its_way_is_not_given_to_another_repositorys_client(
+    node: Machine, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    layer = secret.layers[0]
+    _naming(registry, layer, OCI_LAYER)
+    assert (await node.manifest("v1", "evil/x")).status == 200
+    assert (await node.manifest("v1", "team/secret", "corp.test")).status == 200
+    corporate.fault("blobs", layer.digest, Fault(stall_after=1_900_000, times=1))
+    pulling = asyncio.create_task(node.blob(layer.digest, "team/secret", "corp.test"))
+    await corporate.until(lambda: bool(corporate.asked("blobs", selector=layer.digest)))
+    assert (await node.blob(layer.digest, "evil/x")).status == 404
+    assert (await pulling).data == layer.data
+    await node.landed(layer.digest)
+    await _assert_private(node, layer)
+
+
+async def test_what_members_share_among_themselves_is_not_published_by_a_public_manifest_that_names_it(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    shared = make_image("members only", (2_000_000,)).layers[0]
+    async with fake_peer(FakePeer(secret=SECRET)) as peer:
+        peer.hold(shared.data, visibility="members")
+        _naming(registry, shared, OCI_LAYER)
+        async with machine(tmp_path / "b", registry, secret=SECRET, joins=(str(peer.url),)) as node:
+            await until(lambda: node.cluster.holders(shared.digest))
+            assert (await node.manifest("v1", "evil/x")).status == 200
+            assert (await node.blob(shared.digest, "evil/x")).data == shared.data
+            await node.landed(shared.digest)
+            holding = await node.store.find(shared.digest)
+            assert holding is not None and holding.visibility is Visibility.MEMBERS

@@ -1,11 +1,15 @@
 """Pulls through one node while upstream misbehaves: the right bytes, or the clean failure a runtime can act on."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from facade.registry.proofs import UNPROVED
 from facade.upstream.config import Access
 from facade.upstream.credentials import Credentials, Login
+from node.manifest import parse_manifest
+from node.reference import Repository
 from tests.facade.machine import Machine, machine
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
@@ -142,3 +146,39 @@ async def test_what_only_credentials_open_is_refused_so_that_the_runtime_goes_di
         await node.landed(image.layers[0].digest)
         holding = await node.store.find(image.layers[0].digest)
         assert holding is not None and holding.visibility == "private"
+
+
+async def test_what_an_anonymous_reader_cannot_have_is_not_fetched_with_credentials_by_naming_its_digest(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.auth = Basic({"me": "secret"})
+    known = Credentials({(registry.address, ""): Login("me", "secret")})
+    manifest = parse_manifest(image.manifest.data, None, image.manifest.digest)
+    async with machine(tmp_path / "refusing", registry, credentials=known) as node:
+        await node.store.repositories.record(Repository("docker.io", "team/app"), manifest, UNPROVED)
+        for headers in ({}, {"Range": "bytes=0-9"}):
+            assert (await node.blob(image.layers[0].digest, **headers)).status == 404
+        assert (await node.get(f"/v2/other/x/blobs/{image.layers[0].digest}?ns=docker.io", "HEAD")).status == 404
+
+
+async def test_a_failure_in_one_repository_is_not_handed_to_another_that_has_the_blob(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    registry.push("other/x", image, "v1")
+    assert (await node.manifest("v1", "other/x")).status == 200
+    assert (await node.manifest("v1")).status == 200
+    registry.delete("other/x", layer.digest)
+    registry.fault("blobs", layer.digest, Fault(drip=(1, 0.2), times=1))
+    answers = await asyncio.gather(node.blob(layer.digest, "other/x"), node.blob(layer.digest))
+    assert answers[1].data == layer.data
+
+
+async def test_a_slow_manifest_does_not_make_a_confirmed_tag_old(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    moved = registry.push("team/app", make_image("moved"), "v1")
+    registry.fault("manifests", moved.manifest.digest, Fault(drip=(len(moved.manifest.data) // 4, 0.4)))
+    answer = await node.manifest("v1")
+    assert answer.data == moved.manifest.data and "Warning" not in answer.headers
