@@ -27,8 +27,8 @@ FAST = Timings(
     retry_first_s=0.05,
     retry_most_s=0.2,
     poll_wait_s=5.0,
-    stall_s=0.5,
-    leaf_s=1.0,
+    stall_s=1.0,
+    leaf_s=2.0,
     hedge_s=0.2,
 )
 REPOSITORY = Repository("docker.io", "library/app")

@@ -25,10 +25,12 @@ from node.serve import gateway_routes
 from node.store import Store, open_store
 from tests.fakes.registry import FakeRegistry
 
-QUICK_WAITS = Waits(patience_s=6.0, strangers_s=3.0, look_s=0.5, answer_s=2.0, fallback_s=1.0, progress_s=3.0)
-QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.0, stall_s=0.5, document_s=2.0, aside_s=0.5)
+QUICK_WAITS = Waits(
+    patience_s=12.0, strangers_s=5.0, look_s=1.0, answer_s=3.0, fallback_s=2.0, nearby_s=2.0, progress_s=5.0
+)
+QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.5, stall_s=1.0, document_s=3.0, aside_s=0.5)
 QUICK_TIMINGS = Timings(
-    probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=0.5
+    probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=1.0
 )
 
 

@@ -20,7 +20,7 @@ from node.unixfs import LEAF_BYTES
 from tests.cluster.memory import MemorySink
 from tests.fakes.peer import FakePeer, Faults, dag_of, fake_peer
 
-TIMINGS = Timings(stall_s=0.4, leaf_s=1.0, hedge_s=0.15)
+TIMINGS = Timings(stall_s=1.0, leaf_s=2.0, hedge_s=0.3)
 DATA = random.Random(5).randbytes(20 * LEAF_BYTES + 12_345)
 SMALL = DATA[:70_000]
 
