@@ -97,9 +97,11 @@ def open_folder(path: Path) -> Folder:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _check_format(path)  # before anything is written: the folder may be somebody else's
         lock = _lock(path / "lock")
         try:
-            _check_format(path)
+            if not _check_format(path):
+                (path / "format").write_text(_FORMAT)
             for part in ("incoming", *(f"blobs/{algorithm}" for algorithm in Algorithm)):
                 (path / part).mkdir(parents=True, exist_ok=True)
             for leftover in (path / "incoming").iterdir():
@@ -141,7 +143,8 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _check_format(path: Path) -> None:
+def _check_format(path: Path) -> bool:
+    """Whether the folder is marked as ours; False for one that may become so."""
     mark = path / "format"
     try:
         text = mark.read_text()
@@ -151,14 +154,14 @@ def _check_format(path: Path) -> None:
             raise StartError(
                 f"{path}: no layermesh folder, it holds {sorted(others)[0]!r}: choose an empty one by --data"
             ) from None
-        mark.write_text(_FORMAT)
-        return
+        return False
     except UnicodeDecodeError:
         text = "?"
     if text != _FORMAT:
         raise StartError(
             f"{mark}: says {text.strip()[:40]!r}, this layermesh knows {_FORMAT.strip()!r}: run the newer one"
         )
+    return True
 
 
 def _is_fine(name: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import socket
+from contextlib import suppress
 from typing import Final, Protocol
 
 _BY_THREAD_BYTES: Final = 1024 * 1024
@@ -78,13 +79,14 @@ class FileSender:
         loop = asyncio.get_running_loop()
         while self._left:
             wanted = min(self._left, _BURST_BYTES)
-            burst = _Burst(own, self._file.fileno(), self._start + self.sent, wanted)
+            burst = _Burst(own.dup(), os.dup(self._file.fileno()), self._start + self.sent, wanted)
             job = loop.run_in_executor(None, burst.run)
+            job.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits
             try:
                 await asyncio.shield(job)
             except asyncio.CancelledError:
-                own.shutdown(socket.SHUT_RDWR)  # the thread notices, and must be gone before the file is closed
-                await asyncio.wait([job])
+                with suppress(OSError):  # the client may have gone already
+                    own.shutdown(socket.SHUT_RDWR)  # the thread notices and ends; what it uses is its own
                 raise
             finally:
                 self.sent += burst.sent
@@ -95,7 +97,7 @@ class FileSender:
 
 
 class _Burst:
-    """One turn of a thread."""
+    """One turn of a thread, which owns the socket and the descriptor and closes both."""
 
     def __init__(self, own: socket.socket, descriptor: int, position: int, wanted: int) -> None:
         self.sent = 0
@@ -107,6 +109,13 @@ class _Burst:
 
     def run(self) -> None:
         """Send until all is sent, the file ends, or the client takes nothing for a while."""
+        try:
+            self._send()
+        finally:
+            self._own.close()
+            os.close(self._descriptor)
+
+    def _send(self) -> None:
         poll = select.poll()
         poll.register(self._own, select.POLLOUT)
         while self.sent < self._wanted and not self.ended:

@@ -134,6 +134,7 @@ async def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
         async with open_store(tmp_path):
             pass
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 async def test_a_folder_of_a_newer_layermesh_is_refused(tmp_path: Path) -> None:
