@@ -133,8 +133,7 @@ async def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"no layermesh folder, it holds 'thesis.tex'"):
         async with open_store(tmp_path):
             pass
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
-    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+    assert _listing(tmp_path) == {"thesis.tex": "years of work"}
 
 
 async def test_a_folder_of_a_newer_layermesh_is_refused(tmp_path: Path) -> None:
@@ -225,3 +224,7 @@ async def test_a_write_whose_caller_is_cancelled_is_finished(store: Store) -> No
     held = await store.find(DIGEST)
     files = [each for each in (store.folder / "blobs").rglob("*") if each.is_file()]
     assert len(files) == (1 if held else 0)
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    return {each.name: each.read_text() for each in folder.iterdir()}
