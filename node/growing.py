@@ -21,8 +21,8 @@ from node.workers import Pulse, Workers
 
 MAX_QUEUED_BYTES: Final = 4 * LEAF_BYTES
 """Beyond this much that is not written yet, whoever writes waits; beyond a quarter while many blobs grow."""
-MAX_LAG_BYTES: Final = 16 * LEAF_BYTES
-"""Beyond this much in the file that is not hashed yet, whoever writes waits. Filling a gap may add many MiB at once."""
+MAX_LAG_BYTES: Final = 4 * LEAF_BYTES
+"""Beyond this much that is not hashed yet, whoever writes waits. 16 MiB cost more CPU time, for whatever reason."""
 T = TypeVar("T")
 
 
