@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
+from facade.cli.files import read_file
 from facade.cli.keys import CONFIG_VARIABLE, KEYS, PREFIX, Key
 from facade.cli.tables import Configuration
 from facade.cli.values import Given, merged, nearest, shown, typed
@@ -103,10 +104,12 @@ def _key(section: str, name: str, path: Path) -> Key:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        data = read_file(path).data
+    except InvalidError as error:
+        raise InvalidError(f"{path}: the configuration file {error}") from None
+    try:
+        return tomllib.loads(data.decode())
     except tomllib.TOMLDecodeError as error:
         raise InvalidError(f"{path}: this is not TOML: {error}") from None
     except UnicodeDecodeError:
         raise InvalidError(f"{path}: this is not TOML: it is not UTF-8 text") from None
-    except OSError as error:
-        raise InvalidError(f"{path}: the configuration file cannot be read: {error.strerror}") from None

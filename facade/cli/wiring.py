@@ -9,14 +9,16 @@ from typing import Final
 from yarl import URL
 
 from cluster.config import ClusterConfig
+from facade.cli.files import read_file
 from facade.cli.tables import Configuration, UpstreamTable, default_data, default_name
 from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
-from facade.upstream.credentials import NO_CREDENTIALS, Credentials, load_credentials
+from facade.upstream.credentials import NO_CREDENTIALS, Credentials, parse_credentials
 from node.errors import InvalidError, StartError
 
 SHORTEST_SECRET: Final = 16
+LONGEST_SECRET: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
         ),
-        credentials=load_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        credentials=read_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
     )
 
 
@@ -119,18 +121,37 @@ def read_secret(path: Path) -> bytes:
     """The cluster secret; white space around it does not count.
 
     Raises:
-        StartError: when it cannot be read, everybody can read it, or it is too short.
+        StartError: when it cannot be read, others than its owner and group can, or it is too short.
     """
     try:
-        mode = path.stat().st_mode
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise StartError(f"secret file {path}: it cannot be read: {(error.strerror or str(error)).lower()}") from None
+        data, mode = read_file(path, LONGEST_SECRET)
+    except InvalidError as error:
+        raise StartError(f"secret file {path}: it {error}") from None
+    secret = data.strip()
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise StartError(f"secret file {path}: everybody on this machine can read or write it: chmod 600 {path}")
+    if mode & stat.S_IWGRP:
+        raise StartError(f"secret file {path}: its group can write it: chmod 600 {path}")
     if len(secret) < SHORTEST_SECRET:
         raise StartError(
             f"secret file {path}: {len(secret)} bytes are too short, at least {SHORTEST_SECRET} are needed:"
             f" (umask 077; head -c 32 /dev/urandom | base64 > {path}) makes one"
         )
     return secret
+
+
+def read_credentials(path: Path) -> Credentials:
+    """The logins of a Docker `config.json`; an empty file holds none.
+
+    Raises:
+        StartError: when the file cannot be read, a missing one included.
+        InvalidError: naming the file and what is wrong in it, never a secret.
+    """
+    try:
+        data = read_file(path).data
+    except InvalidError as error:
+        raise StartError(f"credentials file {path}: it {error}") from None
+    try:
+        return parse_credentials(data)
+    except InvalidError as error:
+        raise InvalidError(f"credentials file {path}: {error}") from None

@@ -4,7 +4,6 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -70,22 +69,6 @@ class _Document(msgspec.Struct, rename="camel"):
     auths: dict[str, _Auth] = {}
     cred_helpers: dict[str, str] = {}
     creds_store: str = ""
-
-
-def load_credentials(path: Path) -> Credentials:
-    """Read a Docker `config.json`; a missing file holds no logins. Blocks: for use before the event loop runs.
-
-    Raises:
-        InvalidError: naming the file and what is wrong in it, never a secret.
-    """
-    try:
-        return parse_credentials(path.read_bytes())
-    except FileNotFoundError:
-        return NO_CREDENTIALS
-    except OSError as error:
-        raise InvalidError(f"{path}: cannot be read: {error.strerror}") from None
-    except InvalidError as error:
-        raise InvalidError(f"{path}: {error}") from None
 
 
 def parse_credentials(data: bytes) -> Credentials:

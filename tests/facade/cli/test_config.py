@@ -1,5 +1,6 @@
 """Which value wins, and how wrong ones are refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,12 @@ def test_a_wrong_file_is_refused_by_name(file: Path, text: str, message: str) ->
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
-    assert refusal(file=missing) == f"{missing}: the configuration file cannot be read: No such file or directory"
+    assert refusal(file=missing) == f"{missing}: the configuration file cannot be read: no such file or directory"
+
+
+def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert refusal(file=tmp_path / "fifo").endswith("fifo: the configuration file is no regular file")
 
 
 def test_a_file_in_another_encoding_is_refused(file: Path) -> None:

@@ -1,12 +1,14 @@
 """What the parts are told, and what is refused before anything starts."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
 from facade.cli.config import load
-from facade.cli.wiring import Wiring, read_secret, wire
+from facade.cli.wiring import Wiring, read_credentials, read_secret, wire
 from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from node.errors import InvalidError, LayermeshError, StartError
@@ -112,6 +114,8 @@ def test_a_secret_is_read_without_the_space_around_it(secret: Path) -> None:
         (b" " * 40, 0o600, "0 bytes are too short"),
         (b"x" * 40, 0o644, "everybody on this machine can read or write it: chmod 600"),
         (b"x" * 40, 0o602, "everybody on this machine can read or write it"),
+        (b"x" * 40, 0o660, "its group can write it: chmod 600"),
+        (b"x" * 65537, 0o600, "it is larger than 64 KiB"),
     ],
 )
 def test_a_secret_that_protects_nothing_is_refused(secret: Path, content: bytes, mode: int, message: str) -> None:
@@ -119,6 +123,23 @@ def test_a_secret_that_protects_nothing_is_refused(secret: Path, content: bytes,
     secret.chmod(mode)
     with pytest.raises(StartError, match=message):
         read_secret(secret)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o640])
+def test_a_secret_that_only_the_group_can_read_besides_is_taken(secret: Path, mode: int) -> None:
+    secret.chmod(mode)
+    assert read_secret(secret) == b"sixteen bytes ok"
+
+
+@pytest.mark.parametrize("read", [read_secret, read_credentials])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StartError, match="fifo: it is no regular file"):
+        read(tmp_path / "fifo")
+    with pytest.raises(StartError, match="it is no regular file"):
+        read(Path("/dev/zero"))
+    with pytest.raises(StartError, match="it cannot be read: is a directory"):
+        read(tmp_path)
 
 
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -131,3 +152,12 @@ def test_a_credentials_file_that_is_no_docker_configuration_is_named(tmp_path: P
     file.write_text("{")
     with pytest.raises(LayermeshError, match=r"config\.json"):
         wire(load({}, {"LAYERMESH_FACADE_CREDENTIALS": str(file)}), {}, root=True)
+
+
+def test_a_credentials_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    with pytest.raises(StartError, match=r"config\.json: it cannot be read: no such file"):
+        wire(load({}, {"LAYERMESH_FACADE_CREDENTIALS": str(file)}), {}, root=True)
+    file.write_bytes(b" " * (1 << 20) + b"{}")
+    with pytest.raises(StartError, match="it is larger than 1024 KiB"):
+        read_credentials(file)
