@@ -1,11 +1,14 @@
 """Where the blobs of an image are: here, with which peers, and in which repositories. The answer of `/api/where`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Final, Protocol
 
 import msgspec
 
 from cluster.cluster import Holder, MemberTag
+from facade.admin.asked import parse_asked
+from facade.hosts import is_loopback
+from facade.settings import Address
 from node.catalog import Holding
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
@@ -79,12 +82,19 @@ class WhereReport(msgspec.Struct, frozen=True):
 
 
 class Where:
-    """Answers where things are, from what this node knows; nobody else is asked."""
+    """Answers where things are, from what this node knows; nobody else is asked.
 
-    def __init__(self, blobs: Blobs, names: Names, neighbours: Neighbours) -> None:
+    `namespaces` are the registries that the node serves, `facade` is where it does.
+    """
+
+    def __init__(
+        self, blobs: Blobs, names: Names, neighbours: Neighbours, namespaces: Collection[str], facade: Address
+    ) -> None:
         self._blobs = blobs
         self._names = names
         self._neighbours = neighbours
+        self._namespaces = namespaces
+        self._facade = facade
 
     async def answer(self, text: str, now: float) -> WhereReport:
         """Where an image or a blob is; `now` in unix seconds.
@@ -94,10 +104,11 @@ class Where:
             NotFoundError: when nothing is known of it.
         """
         seen_at, seen_by, role = None, None, None
-        if text.startswith(("sha256:", "sha512:")):
-            digest = Digest.parse(text)
+        asked = parse_asked(_without_address(text, self._facade))
+        if isinstance(asked, Digest):
+            digest = asked
         else:
-            digest, seen_at, seen_by = await self._resolve(Reference.parse(text), now)
+            digest, seen_at, seen_by = await self._resolve(asked, now)
             role = Role.MANIFEST
         blobs = [await self._blob(item, item.role if item.media_type else role) async for item in self._named(digest)]
         if not any(blob.here or blob.peers or blob.repositories for blob in blobs):
@@ -113,6 +124,9 @@ class Where:
         if theirs is not None and (own is None or theirs.seen.seen_at > own.seen_at):
             return theirs.seen.digest, theirs.seen.seen_at, theirs.peer_name
         if own is None:
+            namespace = reference.repository.namespace
+            if namespace.lower() not in self._namespaces:
+                raise NotFoundError(f"{reference}: registry namespace {namespace!r} is not configured here")
             raise NotFoundError(f"{reference}: this tag has not been pulled through this node")
         return own.digest, own.seen_at, None
 
@@ -166,3 +180,11 @@ def _holding_all(blobs: list[BlobReport]) -> list[HolderReport]:
     """The peers that hold every one of the blobs."""
     everywhere = set.intersection(*({peer.id for peer in blob.peers} for blob in blobs))
     return [peer for peer in blobs[0].peers if peer.id in everywhere]
+
+
+def _without_address(text: str, facade: Address) -> str:
+    """The image's own name, where somebody wrote it with this node's facade in front, as for a pull through it."""
+    head, slash, rest = text.partition("/")
+    host, _, port = head.rpartition(":")
+    own = port == str(facade.port) and (host == facade.host or is_loopback(host))
+    return rest if slash and own else text

@@ -64,15 +64,24 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             clock=clock,
             started=started,
         )
-        metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
-        metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
-        where = Where(store, store.repositories, cluster)
-        admin = {"admin": admin_app(running, where, listeners["admin"].address)}
+        _watch(metrics, running, store, cluster)
+        admin = {"admin": _admin_app(running, store, cluster)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -> None:
+    metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
+    metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
+
+
+def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:
+    namespaces = frozenset(config.namespace for config in running.upstreams)
+    where = Where(store, store.repositories, cluster, namespaces, running.listeners["facade"])
+    return admin_app(running, where, running.listeners["admin"])
 
 
 def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:

@@ -2,17 +2,18 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from facade.admin.asked import parse_asked
 from facade.cli.asking import ask
 from facade.cli.config import load
 from facade.cli.options import config_option, json_option, key_options
-from facade.cli.showing import duration, plain, show_json, show_table, size
-from node.digest import Digest
-from node.reference import Reference
+from facade.cli.showing import duration, plain, show_json, size
+from node.manifest import INDEX_TYPES
 
 
 @click.command("where", short_help="Show where an image or a blob is.")
@@ -25,7 +26,7 @@ def command(config: Path | None, as_json: bool, asked: str, **flags: object) -> 
 
     REF is an image as Docker writes it (alpine, ghcr.io/org/app:1.2), DIGEST a sha256:... or sha512:...
     """
-    _check(asked)
+    parse_asked(asked)  # refuses what cannot be a name before anybody is asked
     answer = ask(load(flags, os.environ, config).admin.listen.address, "/api/where", {"ref": asked})
     if as_json:
         show_json(answer)
@@ -33,34 +34,31 @@ def command(config: Path | None, as_json: bool, asked: str, **flags: object) -> 
         _show(answer)
 
 
-def _check(asked: str) -> None:
-    """Refuse what cannot be a name before anybody is asked."""
-    if asked.startswith(("sha256:", "sha512:")):
-        Digest.parse(asked)
-    else:
-        Reference.parse(asked)
-
-
 def _show(answer: dict[str, Any]) -> None:
     seen = ""
     if answer["seen_at"] is not None:
         by = f" by {answer['seen_by']}" if answer["seen_by"] else ""
         seen = f" (tag seen {duration(max(0.0, time.time() - answer['seen_at']))} ago{by})"
-    click.echo(plain(f"{answer['asked']} is {answer['digest']}{seen}"))
-    holders = ", ".join(peer["name"] for peer in answer["peers"]) or "no peer"
-    click.echo(plain(f"all of it is with: {'this node, ' if answer['here'] else ''}{holders}"))
-    columns = ("ROLE", "DIGEST", "SIZE", "HERE", "VISIBILITY", "PEERS", "CID", "REPOSITORIES")
-    show_table(columns, (_row(blob) for blob in answer["blobs"]))
+    if answer["asked"] != answer["digest"]:
+        click.echo(plain(f"{answer['asked']} is {answer['digest']}{seen}"))
+    click.echo(plain(f"all of it is with: {_holders(answer)}"))
+    for blob in answer["blobs"]:
+        click.echo()
+        for line in _lines(blob):
+            click.echo(plain(line))
 
 
-def _row(blob: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        blob["role"],
-        blob["digest"],
-        size(blob["size"]),
-        blob["here"],
-        blob["visibility"],
-        ", ".join(peer["name"] for peer in blob["peers"]) or "-",
-        blob["cid"],
-        ", ".join(blob["repositories"]) or "-",
-    )
+def _lines(blob: dict[str, Any]) -> Iterator[str]:
+    """One blob, its names on lines of their own, so that a narrow terminal leaves them whole."""
+    role = "index" if blob["media_type"] in INDEX_TYPES else blob["role"] or "blob"
+    facts = [role, size(blob["size"]), *([blob["visibility"]] if blob["visibility"] else [])]
+    yield f"{', '.join(facts)}; with: {_holders(blob)}"
+    yield f"  {blob['digest']}"
+    if blob["cid"]:
+        yield f"  {blob['cid']}"
+    yield from (f"  {repository}" for repository in blob["repositories"])
+
+
+def _holders(found: dict[str, Any]) -> str:
+    here = ["this node"] if found["here"] else []
+    return ", ".join([*here, *(peer["name"] for peer in found["peers"])]) or "nobody"

@@ -1,6 +1,7 @@
 """A store, names and neighbours that know what a test tells them."""
 
 from cluster.cluster import Holder, MemberTag, PeerState, PeerStatus
+from facade.settings import Address
 from node.catalog import Holding, Visibility
 from node.cid import Cid
 from node.digest import Digest
@@ -12,6 +13,7 @@ from node.store import Stats
 
 REPOSITORY = Repository("docker.io", "library/app")
 CID = Cid.of(b"somewhere")
+FACADE = Address("127.0.0.1", 5050)
 
 
 class Known:

@@ -7,7 +7,7 @@ from facade.admin.where import Where
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.reference import Tag
-from tests.facade.admin.known import CID, Known, holder, index, manifest, seen
+from tests.facade.admin.known import CID, FACADE, Known, holder, index, manifest, seen
 
 CONFIG, LAYER, OTHER = b"{}", b"a layer", b"another layer"
 LATEST = Tag.parse("latest")
@@ -26,7 +26,7 @@ def known() -> Known:
 @pytest.fixture
 def where(known: Known) -> Where:
     """What answers from it."""
-    return Where(known, known, known)
+    return Where(known, known, known, ("docker.io", "ghcr.io"), FACADE)
 
 
 async def test_a_tag_lists_every_blob_that_its_manifest_names(where: Where) -> None:
@@ -81,6 +81,27 @@ async def test_a_members_newer_word_about_a_tag_counts(known: Known, where: Wher
 @pytest.mark.parametrize("asked", ["app:other", "ghcr.io/some/thing", "sha256:" + "0" * 64, "app@sha256:" + "0" * 64])
 async def test_what_nobody_knows_is_not_found(where: Where, asked: str) -> None:
     with pytest.raises(NotFoundError):
+        await where.answer(asked, now=200.0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5050", "localhost:5050"])
+async def test_the_name_that_one_pulls_without_configuration_is_understood(where: Where, host: str) -> None:
+    report = await where.answer(f"{host}/docker.io/library/app:latest", now=200.0)
+    assert report.here is False
+    assert report.digest == (await where.answer("app", now=200.0)).digest
+
+
+@pytest.mark.parametrize(
+    "asked", ["corp.test/app", "127.0.0.1:5000/docker.io/library/app", "registry.test:5050/library/app"]
+)
+async def test_a_registry_that_is_not_served_is_named(where: Where, asked: str) -> None:
+    with pytest.raises(NotFoundError, match=f"registry namespace '{asked.partition('/')[0]}' is not configured here"):
+        await where.answer(asked, now=200.0)
+
+
+@pytest.mark.parametrize("asked", [str(CID), "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG"])
+async def test_a_cid_is_told_from_a_reference(where: Where, asked: str) -> None:
+    with pytest.raises(InvalidError, match="a CID is no reference"):
         await where.answer(asked, now=200.0)
 
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from facade.cli.commands import NAMES, run
+from node.cid import Cid
+from node.manifest import OCI_INDEX
 
 STATUS = {
     "name": "here",
@@ -57,6 +59,13 @@ BLOB = {
     "peers": [HOLDER],
     "repositories": ["docker.io/library/app"],
 }
+INDEX = BLOB | {
+    "role": "manifest",
+    "media_type": OCI_INDEX,
+    "here": True,
+    "cid": str(Cid.of(b"an index")),
+    "visibility": "public",
+}
 WHERE = {
     "asked": "app:1",
     "digest": "sha256:" + "0" * 64,
@@ -75,6 +84,10 @@ class Node(BaseHTTPRequestHandler):
         "/api/status": (200, STATUS),
         "/api/peers": (200, {"peers": [PEER]}),
         "/api/where?ref=app%3A1": (200, WHERE),
+        f"/api/where?ref=sha256%3A{'0' * 64}": (
+            200,
+            WHERE | {"asked": WHERE["digest"], "seen_at": None, "blobs": [INDEX]},
+        ),
         "/api/where?ref=other": (404, {"error": "other: neither here nor\nthere"}),
         "/api/where?ref=another": (400, {"error": "no name"}),
     }
@@ -133,6 +146,7 @@ def test_every_command_explains_itself(name: str, capsys: Output) -> None:
         (["where"], "Missing argument 'REF|DIGEST'."),
         (["status", "--admin", "here"], "--admin = 'here': HOST:PORT is expected"),
         (["where", "sha256:12"], "digest 'sha256:12': the hash is not lower-case hex of sha256's length"),
+        (["where", "bafkrei" + "a" * 52], "bafkreiaaaaaa"),
         (["where", "UPPER"], "repository name 'library/UPPER': lower-case words"),
         (["up", "--facade", "x"], "--facade = 'x': HOST:PORT is expected"),
         (["up", "--quota", "1G"], "No such option '--quota'."),
@@ -183,7 +197,19 @@ def test_where_shows_each_blob(admin: str, capsys: Output) -> None:
     out = capsys.readouterr().out
     assert "by left" in out
     assert "all of it is with: left" in out
-    assert "layer" in out
+    assert "layer, 2.0 KiB; with: left" in out
+
+
+def test_where_leaves_digests_and_cids_whole_on_a_narrow_terminal(
+    admin: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run(["where", "--admin", admin, "sha256:" + "0" * 64]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert [f"  {INDEX['digest']}", f"  {INDEX['cid']}", "  docker.io/library/app"] == lines[-3:]
+    assert lines[:3] == ["all of it is with: left", "", "index, 2.0 KiB, public; with: this node, left"]
 
 
 @pytest.mark.parametrize(
