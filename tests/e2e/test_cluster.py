@@ -57,7 +57,7 @@ def test_a_peer_that_is_cut_off_in_the_middle_of_a_fetch_costs_seconds_only(
     image = "docker.io/library/scene:1"
     pull(Skopeo.start(first.host, Mirrors()), image)
     wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
-    first.host.shape(megabits=80)
+    first.host.shape(megabits=160)
     runtime = Skopeo.start(second.host, Mirrors())
     before = second.host.received()
 

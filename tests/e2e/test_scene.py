@@ -72,7 +72,7 @@ def test_a_peer_killed_in_the_middle_of_a_fetch_costs_nothing_but_time(
     first, second = start_nodes(network, registry, "ab")
     pull(Containerd.start(first.host, Mirrors()), TAGGED)
     wait_until_known(second, digests(pulled(library.scene, library.scene.images[0])))
-    first.host.shape(megabits=80)
+    first.host.shape(megabits=160)
     runtime = Containerd.start(second.host, Mirrors())
     before = second.host.received()
 
