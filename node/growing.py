@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -249,7 +250,8 @@ class Growing:
     def _close(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written any more keeps nobody waiting
+            self.path.unlink()
 
     def _closed(self, _: None) -> None:
         self._fd = None
