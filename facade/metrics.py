@@ -7,7 +7,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -75,13 +75,9 @@ class Metrics:
         """One request to an upstream ended; `code` is the status, or a word for the failure (`timeout`, `refused`)."""
         key = (namespace, code)
         self._upstream[key] = self._upstream.get(key, 0) + 1
-        self.client_request("upstream", code, seconds)
-
-    def client_request(self, target: Literal["upstream", "peer"], code: str, seconds: float) -> None:
-        """One request that this node made ended; `upstream_request` says it for upstreams already."""
-        key = (target, code)
-        self._client[key] = self._client.get(key, 0) + 1
-        _observe(self._client_s, target, seconds)
+        client = ("upstream", code)
+        self._client[client] = self._client.get(client, 0) + 1
+        _observe(self._client_s, "upstream", seconds)
 
     def server_request(self, listener: str, method: str, code: int, seconds: float) -> None:
         """One request to this node ended; unknown methods are counted as `other`."""
