@@ -16,6 +16,7 @@ from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
 
 log = structlog.get_logger(__name__)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PATHS: Final = "/api/status, /api/peers, /api/where?ref=, /metrics, /livez or /readyz"
 _STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
@@ -63,10 +64,10 @@ class _Admin:
 
     async def where(self, request: web.Request) -> web.Response:
         """Where an image or blob is."""
-        asked = request.query.get("ref", "")
-        if not asked:
-            raise InvalidError("the parameter ref is missing: an image reference or a digest is expected")
-        return _json(await self._where.answer(asked, time.time()))
+        match request.query.getall("ref", []):
+            case [asked] if asked:
+                return _json(await self._where.answer(asked, time.time()))
+        raise InvalidError("the parameter ref is expected once: an image reference or a digest")
 
     @web.middleware
     async def counting(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -86,7 +87,7 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         allowed = ", ".join(sorted(error.allowed_methods))
         return _error(405, f"{request.method[:20]} is not allowed here, only {allowed}", {"Allow": allowed})
     except web.HTTPNotFound:
-        return _error(404, "not a path of this listener; try /api/status, /api/peers, /metrics, /livez or /readyz")
+        return _error(404, f"not a path of this listener; try {_PATHS}")
     except web.HTTPException as error:
         return _error(error.status, error.reason)
     except LayermeshError as error:

@@ -42,7 +42,7 @@ class Neighbourhood(Protocol):
 
 
 class UpstreamReport(msgspec.Struct, frozen=True):
-    """One upstream; `available` is False while it is put aside after a failure."""
+    """One upstream; `available` is False while it is put aside after a failure, True also before it was ever asked."""
 
     namespace: str
     endpoint: str
@@ -148,6 +148,7 @@ async def status(node: Running) -> StatusReport:
             *([node.clock.warning] if node.clock.warning else []),
             *node.cluster.warnings,
             *_peer_warnings(node.cluster.peers()),
+            *_upstream_warnings(node),
         ],
     )
 
@@ -189,6 +190,11 @@ def _disk_warnings(free: int | None, data: Path) -> list[str]:
     if free >= LOW_DISK_BYTES:
         return []
     return [f"{data}: only {free // (1024 * 1024)} MiB are free; what does not fit is passed on without being kept"]
+
+
+def _upstream_warnings(node: Running) -> list[str]:
+    aside = [config for config in node.upstreams if not node.available(config.namespace)]
+    return [f"{config.namespace}: put aside for a moment, as {config.endpoint} did not answer" for config in aside]
 
 
 def _peer_warnings(peers: Sequence[PeerStatus]) -> list[str]:

@@ -85,11 +85,18 @@ def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Applicat
 
 
 def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:
-    return {
+    apps: dict[str, web.Application] = {
         name: registry.app(name, (guard(listeners[name].address, _denied),))
         for name in RegistryListener
         if name in listeners
     }
+    for app in apps.values():
+        app.router.add_route("*", "/{rest:.*}", _elsewhere)
+    return apps
+
+
+async def _elsewhere(_: web.Request) -> web.StreamResponse:
+    return Problem(404, "UNSUPPORTED", "only /v2/ is served here (OCI distribution specification)").response()
 
 
 def _denied(why: str) -> web.StreamResponse:

@@ -51,7 +51,7 @@ def _docker(facade: Address, mirror: Address | None) -> str:
     if mirror is None:
         return f"# Docker, by full name:\n{full_name}"
     return f"""\
-# Docker: once (kept as it is where there is a {DOCKER_FILE} already), then for every pull from Docker Hub:
+# Docker: once, as root (kept as it is where there is a {DOCKER_FILE} already), then for every pull from Docker Hub:
 mkdir -p /etc/docker && (set -C; echo '{docker_daemon(mirror)}' > {DOCKER_FILE}) && systemctl reload docker
 docker pull alpine:latest
 # Docker without any configuration, and for other registries:
@@ -60,7 +60,7 @@ docker pull alpine:latest
 
 def _podman(facade: Address) -> str:
     return f"""\
-# Podman, CRI-O, Buildah, skopeo: once, then for every pull from Docker Hub:
+# Podman, CRI-O, Buildah, skopeo: once, as root, then for every pull from Docker Hub:
 mkdir -p {PODMAN_FILE.rpartition("/")[0]} && cat > {PODMAN_FILE} <<'END'
 {podman_conf(facade)}END
 podman pull docker.io/library/alpine:latest
@@ -70,7 +70,7 @@ podman pull docker.io/library/alpine:latest
 def _containerd(facade: Address) -> str:
     folder = f"{CONTAINERD_FOLDER}/docker.io"
     return f"""\
-# containerd: once, then for every pull from Docker Hub:
+# containerd: once, as root, then for every pull from Docker Hub:
 mkdir -p {folder} && cat > {folder}/hosts.toml <<'END'
 {containerd_hosts(facade)}END
 ctr images pull --hosts-dir {CONTAINERD_FOLDER} docker.io/library/alpine:latest

@@ -46,6 +46,10 @@ def _show(answer: dict[str, Any]) -> None:
     )
     click.echo()
     show_table(
-        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "AVAILABLE"),
-        (tuple(upstream.values()) for upstream in answer["upstreams"]),
+        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "PUT ASIDE"),
+        (_row(upstream) for upstream in answer["upstreams"]),
     )
+
+
+def _row(upstream: dict[str, Any]) -> tuple[object, ...]:
+    return (*(upstream[name] for name in ("namespace", "endpoint", "public", "access")), not upstream["available"])

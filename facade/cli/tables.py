@@ -83,9 +83,7 @@ class Listen(str):
         host, colon, port = text.rpartition(":")
         bracketed = _IPV6.fullmatch(host[1:-1]) if host.startswith("[") and host.endswith("]") else None
         if not (colon and (bracketed or _HOST.fullmatch(host)) and _PORT.fullmatch(port) and int(port) < 65536):
-            raise ValueError(
-                "HOST:PORT is expected, such as 127.0.0.1:5050 or [::1]:5050; port 0 lets the system choose"
-            )
+            raise ValueError("HOST:PORT is expected, without http:// and with an IPv6 host in brackets")
         return cls(text)
 
     @property

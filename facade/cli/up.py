@@ -37,6 +37,7 @@ def command(config: Path | None, **flags: object) -> None:
     """Run a node until SIGTERM or Ctrl-C: it serves pulls, and shares what it holds with the nodes around it.
 
     What is not given here comes from the environment variable in brackets, then from FILE, then from the default.
+    Port 0 lets the system choose.
     """
     configuration = load(flags, os.environ, config)
     logs.configure(configuration.node.log, configuration.node.log_level)
@@ -91,6 +92,7 @@ def announcement(node: "Running") -> str:
     lines = [
         f"layermesh {node.version} is ready: {node.name}, data in {node.data}",
         *(f"  {name:<14} {_shown(name, address)}" for name, address in listeners.items()),
+        f"  others join    --join {_join(listeners['mesh'])} (where mDNS does not find this node)",
         "",
     ]
     return "\n".join(lines) + "\n" + commands(listeners["facade"], listeners.get("docker-mirror"))
@@ -98,6 +100,12 @@ def announcement(node: "Running") -> str:
 
 def _shown(name: str, address: Address) -> str:
     return f"{address}" if name == "mesh" else f"http://{reachable(address)}"
+
+
+def _join(mesh: Address) -> str:
+    """What other nodes are told; which name or address of this machine they reach is theirs to know."""
+    everywhere = reachable(mesh) != mesh
+    return f"http://HOST:{mesh.port}" if everywhere else f"http://{mesh}"
 
 
 def _told(group: BaseExceptionGroup[BaseException]) -> BaseException:

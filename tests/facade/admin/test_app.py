@@ -88,6 +88,7 @@ async def test_status_tells_the_node_at_a_glance(client: ClientSession) -> None:
         "available": False,
     }
     assert "eth9: no multicast" in answer["warnings"]
+    assert "docker.io: put aside for a moment, as https://registry-1.docker.io/ did not answer" in answer["warnings"]
 
 
 async def test_a_data_folder_that_is_gone_is_a_warning(client: ClientSession, running: Running) -> None:
@@ -124,11 +125,12 @@ async def test_where_answers_for_a_digest(client: ClientSession, known: Known) -
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/api/where", 400, "the parameter ref is missing"),
+        ("GET", "/api/where", 400, "the parameter ref is expected once"),
+        ("GET", "/api/where?ref=a&ref=b", 400, "the parameter ref is expected once"),
         ("GET", "/api/where?ref=UPPER", 400, "repository name"),
         ("GET", "/api/where?ref=other", 404, "has not been pulled"),
         ("GET", "/api/where?ref=%ff%00", 400, "repository name"),
-        ("GET", "/nothing", 404, "not a path of this listener"),
+        ("GET", "/nothing", 404, "not a path of this listener; try /api/status, /api/peers, /api/where?ref=,"),
         ("POST", "/api/status", 405, "POST is not allowed here, only GET, HEAD"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from facade.cli.commands import NAMES, run
+from facade.cli.version import installed
 from node.cid import Cid
 from node.manifest import OCI_INDEX
 
@@ -128,6 +129,8 @@ Output = pytest.CaptureFixture[str]
 def test_version_names_the_program(capsys: Output) -> None:
     assert run(["version"]) == 0
     assert capsys.readouterr().out.startswith("layermesh ")
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"layermesh {installed()}\n"
     assert run(["version", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"version", "python"}
 
@@ -145,6 +148,7 @@ def test_every_command_explains_itself(name: str, capsys: Output) -> None:
         (["status", "--josn"], "No such option '--josn'. Did you mean '--json'?"),
         (["where"], "Missing argument 'REF|DIGEST'."),
         (["status", "--admin", "here"], "--admin = 'here': HOST:PORT is expected"),
+        (["status", "--admin", "off"], "--admin = 'off': HOST:PORT is expected, without http:// and"),
         (["where", "sha256:12"], "digest 'sha256:12': the hash is not lower-case hex of sha256's length"),
         (["where", "bafkrei" + "a" * 52], "bafkreiaaaaaa"),
         (["where", "UPPER"], "repository name 'library/UPPER': lower-case words"),
@@ -183,6 +187,10 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
     out = capsys.readouterr().out
     for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
         assert text in out
+    assert [line.split() for line in out.splitlines()[-2:]] == [
+        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "PUT", "ASIDE"],
+        ["a.b", "https://a.b/", "yes", "refuse", "yes"],
+    ]
 
 
 def test_peers_shows_them_without_their_tricks(admin: str, capsys: Output) -> None:

@@ -43,6 +43,11 @@ def test_without_a_mirror_listener_docker_pulls_by_full_name() -> None:
     assert "docker pull 127.0.0.1:5050/docker.io/library/alpine:latest" in commands(FACADE, None)
 
 
+def test_what_needs_root_says_so() -> None:
+    paragraphs = commands(FACADE, MIRROR).split("\n\n")
+    assert ["as root" in text.splitlines()[0] for text in paragraphs] == ["/etc/" in text for text in paragraphs]
+
+
 @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1:1"), ("::", "[::1]:1"), ("::1", "[::1]:1")])
 def test_a_listener_on_every_interface_is_reached_by_loopback(host: str, shown: str) -> None:
     assert str(reachable(Address(host, 1))) == shown

@@ -34,6 +34,7 @@ def get(address: str, path: str) -> tuple[int, bytes]:
 
 def test_a_node_says_where_it_is_and_answers_there(node: Started) -> None:
     assert node.printed.startswith("layermesh ")
+    assert f"--join http://{node.address('mesh')} " in node.printed
     assert get(node.address("facade"), "/v2/")[0] == 200
     assert get(node.address("docker-mirror"), "/v2/")[0] == 200
     assert get(node.address("mesh"), "/ipfs/bafkqaaa") == (200, b"")
@@ -65,6 +66,13 @@ def test_a_foreign_page_is_refused(node: Started, listener: str) -> None:
         assert response.status == 403
         assert "evil.test" in str(json.loads(response.read()))
     connection.close()
+
+
+@pytest.mark.parametrize("listener", ["facade", "docker-mirror"])
+@pytest.mark.parametrize("path", ["/", "/v1/_ping", "/v2x"])
+def test_beside_the_registry_nothing_is_served_and_that_is_said(node: Started, listener: str, path: str) -> None:
+    status, body = get(node.address(listener), path)
+    assert (status, json.loads(body)["errors"][0]["code"]) == (404, "UNSUPPORTED")
 
 
 def send(address: str, garbage: bytes) -> None:
