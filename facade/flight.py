@@ -37,6 +37,7 @@ class Flight:
         self._plan: Plan | None = None
         self._contributors: list[Plan] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._received = 0
         self._head = bytearray()
         self._unopened: list[Reader] = []
 
@@ -66,6 +67,11 @@ class Flight:
         """Implements `Sink.expect`."""
         self._open_ingest.expect(size)
 
+    @property
+    def received(self) -> int:
+        """How many bytes came since the last restart, in whichever order."""
+        return self._received
+
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """Implements `Sink.write`: store, count, and wake the readers."""
         assert self._plan is not None, "a source writes only while its plan is followed"
@@ -75,6 +81,7 @@ class Flight:
             self._head += data[: HEAD_BYTES - offset]
             self._wake()
         await self._open_ingest.write(offset, data)
+        self._received += len(data)
         self._metrics.fetched(self._plan.offer.name, len(data))
         self._wake()
 
@@ -148,6 +155,7 @@ class Flight:
         """Forget every byte; readers who have some are cut. Returns the plans whose bytes these were."""
         contributors, self._contributors = self._contributors, []
         self._streamed = False
+        self._received = 0
         self._head.clear()
         self._unopened.clear()
         self.epoch += 1

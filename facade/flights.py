@@ -144,11 +144,12 @@ class Flights:
     async def _ask_strangers(self, flight: Flight, plan: Plan, deadline: float) -> None:
         """Nobody gets their bytes before all are verified: who cannot be done by the deadline is given up early."""
         loop = asyncio.get_running_loop()
-        began, had = loop.time(), flight.prefix
+        began, had = loop.time(), flight.received
 
         def look() -> None:
-            left = (flight.size or 0) - flight.prefix
-            in_time = done_in_time(flight.prefix - had, loop.time() - began, left, deadline - loop.time())
+            got = flight.received - had
+            left = (flight.size or 0) - flight.received
+            in_time = done_in_time(got, loop.time() - began, left, deadline - loop.time())
             if not in_time and self._upstream.available(flight.wanted.repository.namespace):
                 limit.reschedule(loop.time())
 
