@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 from tests.bench.content import MANIFEST_TYPE, MIB, Image, UpstreamStorage
 from tests.bench.context import Bench
+from tests.bench.plain import write_plainly
 from tests.bench.pull import Puller
 from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, through
@@ -26,7 +28,7 @@ def peer(bench: Bench) -> Iterator[Outcome]:
     """A blob of 512 MiB from a peer over loopback, verified: its size over the time the second node's client waits.
 
     From sending the GET to the last byte; the second node is new each round and has pulled the manifest and the config
-    (also from the peer). Members stream while they verify; what comes from a stranger is verified whole before the
+    (also from the peer); a plain write before makes memory ready. Members stream while they verify; what comes from a stranger is verified whole before the
     first byte is sent.
     """
     for kind in ("member", "stranger"):
@@ -47,6 +49,7 @@ def _rates(bench: Bench, kind: str) -> Iterator[float]:
         join = ["--join", f"http://127.0.0.1:{first.mesh}", *secret]
         for number in range(max(3, bench.rounds // 2) + 1):
             folder = bench.work / f"{kind}-{number}"
+            write_plainly(bench.work / "plain", repeat(bytes(MIB), 2 * _BLOB_BYTES // MIB))
             with layermesh(folder, bench.work, upstream=url, more=join) as second:
                 seconds = _fetch(second, image, check=number == 0)
             shutil.rmtree(folder)  # its page cache serves the next round: new memory is slow in a virtual machine
