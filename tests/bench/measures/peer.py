@@ -28,8 +28,8 @@ def peer(bench: Bench) -> Iterator[Outcome]:
     """A blob of 512 MiB from a peer over loopback, verified: its size over the time the second node's client waits.
 
     From sending the GET to the last byte; the second node is new each round and has pulled the manifest and the config
-    (also from the peer); a plain write before makes memory ready. Members stream while they verify; what comes from a stranger is verified whole before the
-    first byte is sent.
+    (also from the peer); a plain write before makes memory ready. Members stream while they verify; what comes from a
+    stranger is verified whole before the first byte is sent.
     """
     for kind in ("member", "stranger"):
         samples = tuple(_rates(bench, kind))
