@@ -1,10 +1,8 @@
 """Fetching one blob from many peers at once: every leaf is verified before it is written."""
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,7 +11,6 @@ from yarl import URL
 from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.plan import Piece, Plan
-from cluster.swarm.reading import LeafReader
 from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
@@ -171,14 +168,14 @@ class _Fetch:
         loop, timings = asyncio.get_running_loop(), self._swarm.timings
         start, stop = piece.at * LEAF_BYTES, min(piece.stop * LEAF_BYTES, dag.size)
         headers = source.proof(f"/ipfs/{self._cid}")
-        body = self._swarm.gateway.body(source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s)
-        async with aclosing(body):
-            reader = LeafReader(body, timings.leaf_s)
+        blocks = self._swarm.gateway.blocks(
+            source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s, block_s=timings.leaf_s
+        )
+        async with blocks as receiver:
             while piece.at < piece.stop and source in self._sources and not plan.complete:
                 leaf = dag.leaf(piece.at)
-                data = await reader.read(leaf.length)
+                data, hash_now = await receiver.block(leaf.length)
                 plan.came(piece, loop.time())
-                hash_now = await loop.run_in_executor(None, _sha256, data)
                 if hash_now != dag.leaves[piece.at * HASH_BYTES : (piece.at + 1) * HASH_BYTES]:
                     raise MismatchError("its bytes are not those of the block it names")
                 if not plan.has(piece.at):
@@ -188,8 +185,6 @@ class _Fetch:
                 await self._tell()
             if plan.complete:
                 self._stop_others(plan)
-            if piece.at * LEAF_BYTES >= stop:
-                await reader.end(timings.stall_s if not plan.complete else SMALLEST_WAIT_S)
 
     def _stop_others(self, plan: Plan) -> None:
         """All is here: nobody need wait for connections that still fetch something twice."""
@@ -243,7 +238,3 @@ class _Fetch:
     async def _tell(self) -> None:
         async with self._moved:
             self._moved.notify_all()
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,6 +13,7 @@ from yarl import URL
 
 from node.cid import IDENTITY_PROBE, Cid
 from node.errors import MismatchError, NotFoundError, UnreachableError
+from node.receiving import BlockReceiver
 from node.unixfs import MAX_BLOCK_BYTES
 
 _RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
@@ -90,6 +92,39 @@ class GatewayClient:
             if at < stop:
                 raise UnreachableError(f"{url}: the body ended at {at}, before {stop}")
 
+    @asynccontextmanager
+    async def blocks(
+        self,
+        base_url: URL,
+        cid: Cid,
+        start: int,
+        stop: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        stall_s: float = 2.0,
+        block_s: float = 4.0,
+    ) -> AsyncIterator[BlockReceiver]:
+        """As `body`, to be taken block after block by threads. The connection serves this one answer.
+
+        Raises:
+            NotFoundError, MismatchError, UnreachableError: as `body`, on entry.
+        """
+        url = _url(base_url, str(cid))
+        asked: Mapping[str, str] = {hdrs.RANGE: f"bytes={start}-{stop - 1}"}
+        async with self._get(url, {**asked, **(headers or {})}) as answer:
+            _expect(answer, url, 200, 206)
+            at = _begin(answer, url, start, stop)
+            if answer.status == 206 and answer.content_length != stop - start:
+                raise MismatchError(f"{url}: {answer.content_length} bytes come, {stop - start} were asked for")
+            if answer.content_length is None:
+                raise UnreachableError(f"{url}: it does not say how long its answer is")
+            receiver = BlockReceiver(*_taken_over(answer), stall_s, block_s)
+            while at < start:
+                skipped = min(MAX_BLOCK_BYTES, start - at)
+                await receiver.block(skipped)
+                at += skipped
+            yield receiver
+
     async def probe(self, base_url: URL) -> bool:
         """Whether a gateway answers there, within 2 s."""
         url = _url(base_url, IDENTITY_PROBE).with_query(format="raw")
@@ -139,6 +174,16 @@ def _begin(answer: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> i
     if found is None or (int(found[1]), int(found[2])) != (start, stop - 1):
         raise MismatchError(f"{url}: another range came than was asked for")
     return start
+
+
+def _taken_over(answer: aiohttp.ClientResponse) -> tuple[socket.socket | None, bytes]:
+    """The connection, from which aiohttp reads no more, and what it had read; None when it had read all."""
+    first = answer.content.read_nowait()
+    connection = answer.connection
+    if connection is None or connection.transport is None:
+        return None, first
+    connection.transport.pause_reading()
+    return connection.transport.get_extra_info("socket"), first
 
 
 async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncIterator[bytes]:
