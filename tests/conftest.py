@@ -22,12 +22,13 @@ _UNREMARKABLE = ("/dev/", "/proc/", "pipe:", "anon_inode:", "/memfd:")
 def _a_blocked_loop_fails() -> Iterator[None]:
     """Calls from our packages that would block the event loop raise `BlockingError`.
 
-    Imports may read files. Locks are not looked at: who holds one for how long depends on the machine's load.
+    Imports may read files, and logs be written. Locks are not looked at: who holds one for how long depends on the machine's load.
     """
     guard = BlockBuster(["node", "cluster", "facade"])
     guard.functions = {name: each for name, each in guard.functions.items() if not name.startswith("threading.")}
     for each in guard.functions.values():
         each.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
+        each.can_block_in("structlog/_output.py", {"msg"})  # a log line is short
     guard.functions["os.sendfile"].can_block_in("node/sending.py", {"_at_once"})  # on a socket that never blocks
     guard.activate()
     yield
