@@ -22,7 +22,7 @@ _UNREMARKABLE = ("/dev/", "/proc/", "pipe:", "anon_inode:", "/memfd:")
 def _a_blocked_loop_fails() -> Iterator[None]:
     """Calls from our packages that would block the event loop raise `BlockingError`.
 
-    Imports may read files, and logs be written. Locks are not looked at: who holds one for how long depends on the machine's load.
+    Imports may read files, and logs be written. Locks are not looked at: how long one is held depends on the load.
     """
     guard = BlockBuster(["node", "cluster", "facade"])
     guard.functions = {name: each for name, each in guard.functions.items() if not name.startswith("threading.")}
