@@ -65,11 +65,6 @@ class Growing:
         return self._fd
 
     @property
-    def opened(self) -> bool:
-        """Whether the file was made."""
-        return self._fd is not None
-
-    @property
     def whole(self) -> bool:
         """Whether all bytes are in the file."""
         return self.size is not None and self.prefix == self.size and self._fd is not None

@@ -134,10 +134,11 @@ async def test_a_private_blob_on_its_way_is_not_given_to_another_repositorys_cli
     assert (await node.manifest("v1", "evil/x")).status == 200
     assert (await node.manifest("v1", "team/secret", "corp.test")).status == 200
     corporate.fault("blobs", layer.digest, Fault(stall_after=1_900_000, times=1))
-    pulling = asyncio.create_task(node.blob(layer.digest, "team/secret", "corp.test"))
-    await corporate.until(lambda: bool(corporate.asked("blobs", selector=layer.digest)))
-    assert (await node.blob(layer.digest, "evil/x")).status == 404
-    assert (await pulling).data == layer.data
+    async with asyncio.TaskGroup() as group:
+        pulling = group.create_task(node.blob(layer.digest, "team/secret", "corp.test"))
+        await corporate.until(lambda: bool(corporate.asked("blobs", selector=layer.digest)))
+        assert (await node.blob(layer.digest, "evil/x")).status == 404
+    assert pulling.result().data == layer.data
     await node.landed(layer.digest)
     await _assert_private(node, layer)
 
