@@ -35,7 +35,9 @@ class Upkeep:
     def __init__(self, shelf: Shelf, clock: Callable[[], float]) -> None:
         self.adopted = asyncio.Event()
         """Set when every file has its row."""
-        self._lost = asyncio.Event()
+        self._unadopted = asyncio.Event()
+        """Set while one may have none."""
+        self._unadopted.set()
         self._shelf = shelf
         self._catalog = shelf.catalog
         self._clock = clock
@@ -63,14 +65,14 @@ class Upkeep:
         if before["adopting"] == "1" or before["clean"] != "1":
             await database.remember("adopting", "1")
         else:
-            self.adopted.set()
+            self._all_adopted()
         await database.remember("boot", boot)
         await database.remember("clean", "0")
 
     def _renewed(self) -> None:
         self._catalog.forget()
         self.adopted.clear()
-        self._lost.set()
+        self._unadopted.set()
 
     async def _run(self) -> None:
         await self._shelf.workers.on_disk(load_tables)
@@ -85,13 +87,14 @@ class Upkeep:
             UnreachableError: when the catalog cannot be read.
             FullError: when it cannot be written.
         """
-        on_disk = self._shelf.workers.on_disk
+        on_disk, epoch = self._shelf.workers.on_disk, self._shelf.database.epoch
         for shard in await on_disk(self._shelf.folder.shards):
             for digest in await self._catalog.missing(await on_disk(self._shelf.folder.digests, shard)):
                 await self._shelf.adopt(digest)
         await self._shelf.database.remember("boot", await on_disk(boot_id))
         await self._shelf.database.remember("adopting", "0")
-        self.adopted.set()
+        if epoch == self._shelf.database.epoch:  # else an empty one took its place meanwhile
+            self._all_adopted()
 
     async def sync(self) -> None:
         """Make all blobs kept so far survive a loss of power.
@@ -120,6 +123,10 @@ class Upkeep:
             await self._shelf.check(oldest[0], ease)
         return oldest[0].digest
 
+    def _all_adopted(self) -> None:
+        self._unadopted.clear()
+        self.adopted.set()
+
     async def _synced(self, entry: Entry) -> bool:
         try:
             await self._shelf.workers.on_disk(self._shelf.folder.sync, entry.digest)
@@ -131,10 +138,8 @@ class Upkeep:
         return True
 
     async def _adopt_when_asked(self) -> None:
-        if not self.adopted.is_set():
-            self._lost.clear()
-            await self.adopt()
-        await self._lost.wait()
+        await self._unadopted.wait()
+        await self.adopt()
 
     async def _sync_when_kept(self) -> None:
         await self._shelf.unsynced.wait()

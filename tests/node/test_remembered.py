@@ -124,14 +124,39 @@ async def test_nothing_is_remembered_of_a_database_that_was_set_aside(store: Sto
     await store.put(DIGEST, LAYER)
     assert await store.repositories.link(ALPINE, DIGEST) is not None
     assert await store.repositories.link(SECRETS, DIGEST) is None
-    database = store._shelf.database
-    await database._ask(lambda: database._renew(database.epoch))
+    await _set_aside(store)
     assert await store.repositories.link(ALPINE, DIGEST) is None
     await store.repositories.record(SECRETS, image(LAYER), PUBLIC)
     assert await store.repositories.link(SECRETS, DIGEST) is not None
     async with asyncio.timeout(20):
         await store.settled()
     assert await store.find(DIGEST) is not None
+
+
+async def test_files_are_adopted_again_when_the_database_is_lost_meanwhile(store: Store) -> None:
+    await store.put(DIGEST, LAYER)
+    await store.settled()
+    database = store._shelf.database
+    noted = database.on_commit
+    adopted = asyncio.Event()
+
+    def noting(touched: set[bytes], logged: bool) -> None:
+        noted(touched, logged)
+        if touched:
+            adopted.set()
+
+    database.on_commit = noting
+    await _set_aside(store)
+    async with asyncio.timeout(20):
+        await adopted.wait()
+        await _set_aside(store)
+        await store.settled()
+    assert await store.find(DIGEST) is not None
+
+
+async def _set_aside(store: Store) -> None:
+    database = store._shelf.database
+    await database._ask(lambda: database._renew(database.epoch))
 
 
 async def test_a_record_whose_caller_was_cancelled_is_remembered_as_it_was_made(store: Store) -> None:
