@@ -1,30 +1,28 @@
 """One attempt at a blob's bytes: a file that grows, hashed behind the bytes that arrive.
 
-The event loop owns all state. Threads are handed a batch of pieces to write, or a stretch to hash, and one of each kind
-works at a time; what arrives meanwhile makes up the next batch, so the handoffs grow fewer as the load grows.
+The event loop says which bytes may be written and judges what came of them. Three errands do the work, each in a
+thread: one writes and says how far the file reaches (`prefix`), one takes the digest and one the leaves' hashes behind
+it. Each goes on by itself for as long as there is something to do, so the handoffs grow fewer as the load grows.
 """
 
-import asyncio
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from node.digest import Algorithm, Digest
 from node.errors import FullError, LayermeshError, MismatchError
-from node.hashing import MAX_KEPT_BYTES, DigestPass, LeafPass, Pass, Piece, Recent
+from node.hashing import DigestPass, LeafPass, Pass, Piece, Recent
 from node.spans import Spans
 from node.unixfs import LEAF_BYTES, Dag, build_dag
-from node.workers import Pulse, Workers
+from node.workers import Errand, Nudge, Pulse, Workers
 
-MAX_QUEUED_BYTES: Final = 4 * LEAF_BYTES
+MAX_QUEUED_BYTES: Final = 8 * LEAF_BYTES
 """Beyond this much that is not written yet, whoever writes waits; beyond a quarter while many blobs grow."""
-MAX_LAG_BYTES: Final = 4 * LEAF_BYTES
-"""Beyond this much that is not hashed yet, whoever writes waits. 16 MiB cost more CPU time, for whatever reason."""
-T = TypeVar("T")
+MAX_LAG_BYTES: Final = 16 * LEAF_BYTES
+"""Beyond this much that is not hashed yet, whoever writes waits."""
 
 
 class Growing:
@@ -38,25 +36,28 @@ class Growing:
         self.verified = False
         self.ended = False
         self.closed = False
-        self._closing = False
         self._digest = digest
         self._workers = workers
         self._pulse = pulse
         self._fd: int | None = None
         self._claimed = Spans()
         self._written = Spans()
-        self._queue: list[tuple[int, Piece]] = []
-        self._queued_bytes = 0
-        self._jobs = 0
-        self._busy: set[object] = set()
-        self._recent = Recent(workers)
+        self._queue: deque[tuple[int, Piece]] = deque()
+        self._put_bytes = 0
+        self._written_bytes = 0
+        self._recent = Recent(workers.kept)
         self._digest_pass = DigestPass(digest)
         self._leaf_pass = LeafPass()
         self._trusted: Dag | None = None
+        tell = Nudge(self._settle)
+        self._writing = Errand(workers.disk, self._write, tell)
+        self._digesting = Errand(workers.hashing, partial(self._hash, self._digest_pass), tell)
+        self._leafing = Errand(workers.hashing, partial(self._hash, self._leaf_pass), tell)
+        self._closing = Errand(workers.disk, self._close, tell)
 
     def begin(self) -> None:
         """Make the file, in a thread; bytes may be put at once."""
-        self._submit(self._workers.disk, partial(_create, self.path), self._created)
+        self._writing.go_on()
 
     def fileno(self) -> int:
         """The file's descriptor; valid until `end`."""
@@ -72,16 +73,16 @@ class Growing:
     @property
     def flushed(self) -> bool:
         """Whether nothing that was put waits to be written."""
-        return not self._queued_bytes
+        return self._put_bytes == self._written_bytes
 
     @property
     def crowded(self) -> bool:
         """Whether whoever writes should wait."""
         if self._claimed.prefix == self.size:  # the last piece came: who brought it may look at `prefix` next
             return not self.flushed
-        many = self._workers.kept_bytes > MAX_KEPT_BYTES * 3 // 4
+        many = self._workers.kept.used > self._workers.kept.limit * 3 // 4
         room = MAX_QUEUED_BYTES // 4 if many else MAX_QUEUED_BYTES
-        return self._queued_bytes > room or self.prefix - self._hashed_upto > MAX_LAG_BYTES
+        return self._put_bytes - self._written_bytes > room or self.prefix - self._hashed_upto > MAX_LAG_BYTES
 
     def expect(self, size: int) -> None:
         """Say how long the blob is; an earlier source's trust ends.
@@ -119,8 +120,8 @@ class Growing:
             self._claimed.add(start, end)
             piece = frozen if end - start == len(frozen) else memoryview(frozen)[start - offset : end - offset]
             self._queue.append((start, piece))
-            self._queued_bytes += end - start
-        self._write()
+            self._put_bytes += end - start
+        self._writing.go_on()
 
     def check(self) -> None:
         """Raise why this attempt cannot succeed, if so."""
@@ -156,102 +157,99 @@ class Growing:
     def _hashed_upto(self) -> int:
         return self._digest_pass.done if self._spared_leaves else min(self._digest_pass.done, self._leaf_pass.done)
 
+    @property
+    def _errands(self) -> tuple[Errand, ...]:
+        return self._writing, self._digesting, self._leafing, self._closing  # the first sends for the next two
+
+    @property
+    def _over(self) -> bool:
+        return self.ended or self.failure is not None
+
     def _distrust(self) -> None:
         if self._trusted is not None:
             self._trusted = None
             self._advance()
 
-    def _created(self, fd: int) -> None:
-        self._fd = fd
-        self._write()
+    def _settle(self) -> None:
+        """Take note of what the threads did, and let them go on."""
+        if self.closed:
+            self._recent.clear()
+        self._recent.forget(self._hashed_upto)
+        error = next((errand.error for errand in self._errands if errand.error is not None), None)
+        if error is not None and self.failure is None:
+            self.failure = FullError(f"{self._digest}: the data folder cannot take it: {reason(error)}")
         self._advance()
-
-    def _write(self) -> None:
-        if not self._queue or self._fd is None or self._idle_only("write"):
-            return
-        batch, self._queue = self._queue, []
-        fd = self._fd
-        self._busy.add("write")
-        self._submit(self._workers.disk, partial(_write_pieces, fd, batch), lambda _: self._wrote(batch))
-
-    def _wrote(self, batch: list[tuple[int, Piece]]) -> None:
-        self._busy.discard("write")
-        for offset, data in batch:
-            self._written.add(offset, offset + len(data))
-            self._recent.add(offset, data)
-            self._queued_bytes -= len(data)
-        self.prefix = self._written.prefix
-        self._write()
-        self._advance()
+        self._close_when_idle()
+        self._pulse.beat()
 
     def _advance(self) -> None:
-        if self._fd is None:
+        if self._over or self._fd is None:
             return
-        self._hash(self._digest_pass)
-        if not self._spared_leaves:
-            self._hash(self._leaf_pass)
-        if self.whole and self._digest_pass.done == self.size and self._digest_pass not in self._busy:
+        if self._queue:
+            self._writing.go_on()
+        self._hash_on()
+        if self.whole and self._digest_pass.done == self.size and not self.verified:
             self._judge()
 
-    def _hash(self, each: Pass) -> None:
-        if self._idle_only(each):
-            return
-        upto = each.reach(self.prefix, self.whole)
-        if upto <= each.done:
-            return
-        if pieces := self._recent.following(each.done, upto - each.done):
-            work = partial(_take, each, pieces)
-        else:
-            work = partial(each.read, self.fileno(), self._recent.next(each.done, upto))
-        self._busy.add(each)
-        self._submit(self._workers.hashing, work, lambda _: self._hashed(each))
-
-    def _hashed(self, each: Pass) -> None:
-        self._busy.discard(each)
-        self._recent.forget(self._hashed_upto)
-        self._advance()
+    def _hash_on(self) -> None:
+        if self._digest_pass.worthwhile(self.prefix, self.whole):
+            self._digesting.go_on()
+        if not self._spared_leaves and self._leaf_pass.worthwhile(self.prefix, self.whole):
+            self._leafing.go_on()
 
     def _judge(self) -> None:
-        if self.verified or self.failure is not None:
-            return
         if self._digest_pass.agrees():
             self.verified = True
         else:
             self.failure = MismatchError(f"{self._digest}: the {self.size} bytes that came hash to something else")
 
-    def _idle_only(self, worker: object) -> bool:
-        return worker in self._busy or self.ended or self.failure is not None
+    def _write(self) -> int:
+        """Write the pieces that have waited longest, at first making the file; in a thread."""
+        if self._over:
+            return 0
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        if not self._queue:
+            return 0
+        offset, batch, size = self._queue[0][0], [], 0
+        while self._queue and self._queue[0][0] == offset + size and size < LEAF_BYTES:
+            batch.append(self._queue.popleft()[1])
+            size += len(batch[-1])
+        _write_all(self._fd, offset, batch, size)
+        self._written.add(offset, offset + size)
+        for data in batch:
+            self._recent.add(offset, data)
+            offset += len(data)
+        self.prefix = self._written.prefix
+        self._written_bytes += size
+        self._hash_on()
+        return size
 
-    def _submit(self, pool: Executor, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        self._jobs += 1
-        job = asyncio.get_running_loop().run_in_executor(pool, work)
-        job.add_done_callback(lambda done: self._finished(done, then))
-
-    def _finished(self, job: asyncio.Future[T], then: Callable[[T], None]) -> None:
-        self._jobs -= 1
-        error = job.exception()
-        if error is None:
-            then(job.result())
-        elif self.failure is None:
-            self.failure = FullError(f"{self._digest}: the data folder cannot take it: {reason(error)}")
-        self._close_when_idle()
-        self._pulse.beat()
+    def _hash(self, each: Pass) -> int:
+        """Go over the bytes that come next, from memory where they still are; in a thread."""
+        start, stop = each.done, min(self.prefix, each.done + LEAF_BYTES)
+        if self._over or start >= stop:
+            return 0
+        if pieces := self._recent.following(start, stop - start):
+            for piece in pieces:
+                each.take(piece)
+        else:
+            each.read(self.fileno(), self._recent.next(start, stop))
+        return each.done - start
 
     def _close_when_idle(self) -> None:
-        if self.ended and not self._jobs and not self._closing:
-            self._closing = True
-            self._submit(self._workers.disk, self._close, self._closed)
+        if self.ended and not self.closed and not any(errand.busy for errand in self._errands):
+            self._closing.go_on()
 
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-        with suppress(OSError):  # a folder that cannot be written any more keeps nobody waiting
+    def _close(self) -> int:
+        with suppress(OSError):  # a disk that fails keeps nobody waiting
+            if self._fd is not None:
+                os.close(self._fd)
+        with suppress(OSError):
             self.path.unlink()
-
-    def _closed(self, _: None) -> None:
         self._fd = None
-        self._recent.clear()
         self.closed = True
+        return 0
 
 
 def reason(error: BaseException) -> str:
@@ -259,17 +257,8 @@ def reason(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or repr(error)
 
 
-def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-
-
-def _take(each: Pass, pieces: Sequence[Piece]) -> None:
-    for piece in pieces:
-        each.take(piece)
-
-
-def _write_pieces(fd: int, pieces: list[tuple[int, Piece]]) -> None:
-    for offset, data in pieces:
-        written = os.pwrite(fd, data, offset)
-        while written < len(data):
-            written += os.pwrite(fd, memoryview(data)[written:], offset + written)
+def _write_all(fd: int, offset: int, batch: list[Piece], size: int) -> None:
+    written = os.pwritev(fd, batch, offset)
+    while written < size:
+        rest = b"".join(batch)
+        written += os.pwrite(fd, memoryview(rest)[written:], offset + written)

@@ -11,11 +11,10 @@ from typing import Final
 
 from node.digest import Digest, Hasher
 from node.unixfs import LEAF_BYTES
-from node.workers import Workers
+from node.workers import Allowance, Workers
 
-BURST_BYTES: Final = 8 * LEAF_BYTES
-"""How much one turn in a hashing thread takes at most, so that many blobs share the threads fairly."""
-MAX_KEPT_BYTES: Final = 32 * LEAF_BYTES
+_BURST_BYTES: Final = 8 * LEAF_BYTES
+"""How much one turn over a file takes at most, so that many blobs share the threads fairly."""
 Piece = bytes | memoryview
 
 
@@ -36,13 +35,9 @@ class Pass:
         self.done = 0
         """How many bytes it went over."""
 
-    def reach(self, prefix: int, whole: bool) -> int:
-        """How far to go next; `whole` says that the file ends at `prefix`.
-
-        Few turns are better than many, but what is left for the end makes a reader of the last byte wait.
-        """
-        worthwhile = min(max(LEAF_BYTES, self.done // 8), BURST_BYTES // 2)
-        return min(prefix, self.done + BURST_BYTES) if whole or prefix - self.done >= worthwhile else self.done
+    def worthwhile(self, prefix: int, whole: bool) -> bool:
+        """Whether there is enough to begin a turn; `whole` says that the file ends at `prefix`."""
+        return prefix - self.done >= (1 if whole else LEAF_BYTES)
 
     def read(self, fd: int, upto: int) -> None:
         """Go on up to `upto`; blocks.
@@ -90,11 +85,12 @@ class LeafPass(Pass):
         while rest:
             part = rest[: LEAF_BYTES - self.done % LEAF_BYTES]
             self._leaf.update(part)
-            self.done += len(part)
+            done = self.done + len(part)
             rest = rest[len(part) :]
-            if self.done % LEAF_BYTES == 0:
+            if done % LEAF_BYTES == 0:
                 self._hashes += self._leaf.digest()
                 self._leaf = hashlib.sha256()
+            self.done = done  # last: who sees it may ask for the hashes
 
     def hashes(self) -> bytes:
         """The hashes of all leaves so far, one after another; an empty file has one empty leaf."""
@@ -103,22 +99,25 @@ class LeafPass(Pass):
 
 
 class Recent:
-    """The bytes that were written lately: hashing need not read them back. All blobs together keep `MAX_KEPT_BYTES`."""
+    """The bytes that were written lately: hashing need not read them back. All blobs together keep a bounded number.
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    One thread adds, others look, the event loop forgets; each step is one operation on the dictionary.
+    """
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
         self._pieces: dict[int, Piece] = {}
 
     def add(self, offset: int, piece: Piece) -> None:
         """Bytes were written."""
-        if self._workers.kept_bytes + len(piece) <= MAX_KEPT_BYTES:
+        if self._allowance.take(len(piece)):
             self._pieces[offset] = piece
-            self._workers.kept_bytes += len(piece)
 
     def forget(self, upto: float) -> None:
         """The bytes before `upto` are hashed, or of no use any more."""
-        for offset in [each for each in self._pieces if each < upto]:
-            self._workers.kept_bytes -= len(self._pieces.pop(offset))
+        for offset in list(self._pieces):
+            if offset < upto:
+                self._allowance.give_back(len(self._pieces.pop(offset)))
 
     def clear(self) -> None:
         """Nothing that was written is of use any more."""
@@ -135,7 +134,7 @@ class Recent:
 
     def next(self, start: int, stop: int) -> int:
         """Where the next piece begins behind `start`; `stop` when none does before."""
-        return min((offset for offset in self._pieces if start < offset < stop), default=stop)
+        return min((offset for offset in list(self._pieces) if start < offset < stop), default=stop)
 
 
 async def run_through(workers: Workers, fd: int, size: int, *passes: Pass, ease: float = 0.0) -> None:
@@ -147,7 +146,7 @@ async def run_through(workers: Workers, fd: int, size: int, *passes: Pass, ease:
     for each in passes:
         while each.done < size:
             began = time.monotonic()
-            await workers.hashed(each.read, fd, each.reach(size, True))
+            await workers.hashed(each.read, fd, min(size, each.done + _BURST_BYTES))
             if ease:
                 await asyncio.sleep(ease * (time.monotonic() - began))
 

@@ -187,6 +187,7 @@ async def test_after_a_loss_of_power_unsynced_files_are_verified_before_use(tmp_
     async with open_store(tmp_path) as store:
         await store.put(DIGEST, DATA, PUBLIC)
         path = file_of(store)
+        await store.settled()  # which notes this boot
         await store._shelf.database.remember("boot", "another")
     flip(path, restore_times=True)
     async with open_store(tmp_path) as store:
@@ -200,6 +201,7 @@ async def test_a_synced_file_is_trusted_after_a_loss_of_power(tmp_path: Path) ->
         await store.put(DIGEST, DATA, PUBLIC)
         await store._upkeep.sync()
         assert await store._catalog.not_durable(10) == []
+        await store.settled()  # which notes this boot
         await store._shelf.database.remember("boot", "another")
     async with open_store(tmp_path) as store:
         flip(file_of(store), restore_times=True)  # were it verified again, this would show
