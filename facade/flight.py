@@ -11,7 +11,7 @@ from facade.metrics import Metrics
 from facade.sources import Plan, SourceName, exposed
 from node.blobs import Ingest
 from node.errors import LayermeshError, MismatchError, UnreachableError
-from node.source import Wanted
+from node.source import LeafWriter, Wanted
 from node.unixfs import Dag
 from node.visibility import Visibility
 
@@ -74,20 +74,33 @@ class Flight:
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """Implements `Sink.write`: store, count, and wake the readers."""
-        assert self._plan is not None, "a source writes only while its plan is followed"
-        if self._plan not in self._contributors:
-            self._contributors.append(self._plan)
         if offset == len(self._head) < HEAD_BYTES:
             self._head += data[: HEAD_BYTES - offset]
             self._wake()
+        plan = self._contributor()
         await self._open_ingest.write(offset, data)
-        self._received += len(data)
-        self._metrics.fetched(self._plan.offer.name, len(data))
-        self._wake()
+        self._came(plan, len(data))
 
-    def trust(self, dag: Dag) -> None:
-        """Leaves are verified against `dag` by the source that writes them."""
-        self._open_ingest.trust(dag)
+    async def trust(self, dag: Dag) -> LeafWriter | None:
+        """Implements `LeafSink.trust`."""
+        return await self._open_ingest.trust(dag)
+
+    async def landed(self, offset: int, length: int) -> None:
+        """Implements `LeafSink.landed`: count, and wake the readers."""
+        plan = self._contributor()
+        await self._open_ingest.landed(offset, length)
+        self._came(plan, length)
+
+    def _contributor(self) -> Plan:
+        assert self._plan is not None, "a source writes only while its plan is followed"
+        if self._plan not in self._contributors:
+            self._contributors.append(self._plan)
+        return self._plan
+
+    def _came(self, plan: Plan, count: int) -> None:
+        self._received += count
+        self._metrics.fetched(plan.offer.name, count)
+        self._wake()
 
     @property
     def _open_ingest(self) -> Ingest:

@@ -10,7 +10,7 @@ from typing import Final
 from node.catalog import Holding
 from node.errors import LayermeshError, MismatchError
 from node.growing import Growing
-from node.source import Wanted
+from node.source import LeafWriter, Wanted
 from node.unixfs import LEAF_BYTES, Dag
 from node.visibility import Proof, Visibility
 from node.workers import Pulse, Workers
@@ -94,17 +94,29 @@ class Ingest:
         self._growing.expect(size)
         self._pulse.beat()
 
-    def trust(self, dag: Dag) -> None:
+    async def trust(self, dag: Dag) -> LeafWriter | None:
         """Bytes written from now on were verified leaf by leaf against `dag`, so their leaves need no hashing.
 
         Only a promise about whole leaves that one source writes to an ingest without bytes is taken; in all other cases
-        the leaves are hashed as ever, for a wrong mapping must not be kept.
+        the leaves are hashed as ever, for a wrong mapping must not be kept, and this returns None. See `LeafSink`.
 
         Raises:
             MismatchError: when `dag` has another size than was promised.
+            FullError: when no file could be made.
         """
-        self._growing.trust(dag)
+        growing = self._growing
+        while not growing.begun:
+            growing.check()
+            await self._pulse.wait()
+        trusted = growing.trust(dag)
         self._pulse.beat()
+        return growing.place if trusted else None
+
+    async def landed(self, offset: int, length: int) -> None:
+        """A leaf was written by what `trust` returned; waits while the digest lags behind. See `LeafSink`."""
+        growing = self._growing
+        growing.landed(offset, length)
+        await self._uncrowded(growing)
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset`; see `Sink`. Returns when it is on its way (the last piece: when it is written).
@@ -115,10 +127,7 @@ class Ingest:
         """
         growing = self._growing
         growing.put(offset, data)
-        while growing.crowded:
-            growing.check()
-            await self._pulse.wait()
-        growing.check()
+        await self._uncrowded(growing)
 
     async def wait_prefix(self, beyond: int) -> int:
         """Wait until `prefix` > `beyond`; returns early when this epoch ends, fails or is committed."""
@@ -189,6 +198,12 @@ class Ingest:
         growing.end()
         while not growing.closed:
             await self._pulse.wait()
+
+    async def _uncrowded(self, growing: Growing) -> None:
+        while growing.crowded:
+            growing.check()
+            await self._pulse.wait()
+        growing.check()
 
     def _begin(self) -> Growing:
         path = self._folder / f"{self.wanted.digest.hex[:16]}.{token_hex(8)}"

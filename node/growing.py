@@ -7,9 +7,12 @@ it. Each goes on by itself for as long as there is something to do, so the hando
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from node.digest import Algorithm, Digest
@@ -49,7 +52,9 @@ class Growing:
         self._digest_pass = DigestPass(digest)
         self._leaf_pass = LeafPass()
         self._trusted: Dag | None = None
-        tell = Nudge(self._settle)
+        self._placing = 0
+        self._lock = Lock()
+        self._tell = tell = Nudge(self._settle)
         self._writing = Errand(workers.disk, self._write, tell)
         self._digesting = Errand(workers.hashing, partial(self._hash, self._digest_pass), tell)
         self._leafing = Errand(workers.hashing, partial(self._hash, self._leaf_pass), tell)
@@ -64,6 +69,11 @@ class Growing:
         if self._fd is None:
             raise FullError("no byte of this blob has been written yet")
         return self._fd
+
+    @property
+    def begun(self) -> bool:
+        """Whether the file is there."""
+        return self._fd is not None
 
     @property
     def whole(self) -> bool:
@@ -96,11 +106,53 @@ class Growing:
         self._distrust()
         self._advance()
 
-    def trust(self, dag: Dag) -> None:
-        """Spare the leaf hashes. Bytes that came before were not verified against `dag`: then all is hashed as ever."""
+    def trust(self, dag: Dag) -> bool:
+        """Spare the leaf hashes, and let threads `place` leaves.
+
+        False, and all is hashed as ever, when bytes came before: they were not verified against `dag`.
+        """
         self.expect(dag.size)
-        if not self._claimed.end:
-            self._trusted = dag
+        if self._claimed.end:
+            return False
+        self._trusted = dag
+        return True
+
+    def place(self, offset: int, leaf: memoryview) -> None:
+        """Write a leaf of the trusted DAG, and keep it for a while; from any thread. The loop says when it `landed`.
+
+        Raises:
+            MismatchError: when nobody is trusted now: other bytes may be there already, and hashed.
+            FullError: when the disk has no room.
+        """
+        with self._lock:
+            if self._over or self._trusted is None:
+                raise MismatchError(f"{self._digest}: what came of it was thrown away")
+            self._placing += 1
+        try:
+            _write_all(self.fileno(), offset, [leaf], len(leaf))
+            self._recent.add(offset, leaf)
+        except OSError as error:
+            raise self._full(error) from None
+        finally:
+            with self._lock:
+                self._placing -= 1
+            if self.ended:
+                self._tell()  # the file may be closed now
+
+    def landed(self, offset: int, length: int) -> None:
+        """A leaf was placed.
+
+        Raises:
+            MismatchError: when nobody is trusted any more.
+            LayermeshError: the failure that ended this attempt.
+        """
+        self.check()
+        if self._trusted is None:
+            raise MismatchError(f"{self._digest}: a leaf came of a DAG that is not trusted any more")
+        self._claimed.add(offset, offset + length)
+        self._put_bytes += length
+        self._wrote(offset, length)
+        self._pulse.beat()
 
     def put(self, offset: int, data: Piece) -> None:
         """Queue bytes to be written. Bytes that are there, or queued, stay as they were: their hash may be taken.
@@ -166,9 +218,13 @@ class Growing:
         return self.ended or self.failure is not None
 
     def _distrust(self) -> None:
-        if self._trusted is not None:
+        if self._trusted is None:
+            return
+        with self._lock:
             self._trusted = None
-            self._advance()
+            if self._placing:  # a leaf would land on bytes that somebody else brings, and that are hashed by then
+                self.failure = MismatchError(f"{self._digest}: two sources wrote at once")
+        self._advance()
 
     def _settle(self) -> None:
         """Take note of what the threads did, and let them go on."""
@@ -177,10 +233,13 @@ class Growing:
         self._recent.forget(self._hashed_upto)
         error = next((errand.error for errand in self._errands if errand.error is not None), None)
         if error is not None and self.failure is None:
-            self.failure = FullError(f"{self._digest}: the data folder cannot take it: {reason(error)}")
+            self.failure = self._full(error)
         self._advance()
         self._close_when_idle()
         self._pulse.beat()
+
+    def _full(self, error: Exception) -> FullError:
+        return FullError(f"{self._digest}: the data folder cannot take it: {reason(error)}")
 
     def _advance(self) -> None:
         if self._over or self._fd is None:
@@ -216,14 +275,17 @@ class Growing:
             batch.append(self._queue.popleft()[1])
             size += len(batch[-1])
         _write_all(self._fd, offset, batch, size)
-        self._written.add(offset, offset + size)
-        for data in batch:
-            self._recent.add(offset, data)
-            offset += len(data)
-        self.prefix = self._written.prefix
-        self._written_bytes += size
-        self._hash_on()
+        for at, data in zip(accumulate(map(len, batch), initial=offset), batch, strict=False):
+            self._recent.add(at, data)
+        self._wrote(offset, size)
         return size
+
+    def _wrote(self, offset: int, size: int) -> None:
+        with self._lock:
+            self._written.add(offset, offset + size)
+            self.prefix = self._written.prefix
+            self._written_bytes += size
+        self._hash_on()
 
     def _hash(self, each: Pass) -> int:
         """Go over the bytes that come next, from memory where they still are; in a thread."""
@@ -238,7 +300,9 @@ class Growing:
         return each.done - start
 
     def _close_when_idle(self) -> None:
-        if self.ended and not self.closed and not any(errand.busy for errand in self._errands):
+        with self._lock:
+            busy = self._placing or any(errand.busy for errand in self._errands)
+        if self.ended and not self.closed and not busy:
             self._closing.go_on()
 
     def _close(self) -> int:
@@ -257,7 +321,7 @@ def reason(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or repr(error)
 
 
-def _write_all(fd: int, offset: int, batch: list[Piece], size: int) -> None:
+def _write_all(fd: int, offset: int, batch: Sequence[Piece], size: int) -> None:
     written = os.pwritev(fd, batch, offset)
     while written < size:
         rest = b"".join(batch)

@@ -101,7 +101,7 @@ class LeafPass(Pass):
 class Recent:
     """The bytes that were written lately: hashing need not read them back. All blobs together keep a bounded number.
 
-    One thread adds, others look, the event loop forgets; each step is one operation on the dictionary.
+    Threads add and look, the event loop forgets; each step is one operation on the dictionary.
     """
 
     def __init__(self, allowance: Allowance) -> None:
@@ -110,8 +110,8 @@ class Recent:
 
     def add(self, offset: int, piece: Piece) -> None:
         """Bytes were written."""
-        if self._allowance.take(len(piece)):
-            self._pieces[offset] = piece
+        if self._allowance.take(len(piece)) and self._pieces.setdefault(offset, piece) is not piece:
+            self._allowance.give_back(len(piece))
 
     def forget(self, upto: float) -> None:
         """The bytes before `upto` are hashed, or of no use any more."""

@@ -1,10 +1,12 @@
 """The contracts between whoever fetches a blob and wherever it comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from node.digest import Digest
 from node.reference import Repository
+from node.unixfs import Dag
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,26 @@ class Sink(Protocol):
             MismatchError: when it reaches past the size.
             FullError: when the disk has no room.
         """
+
+
+LeafWriter = Callable[[int, memoryview], None]
+"""Writes a verified leaf at its offset; blocks, from any thread. Raises `FullError` when the disk has no room."""
+
+
+@runtime_checkable
+class LeafSink(Sink, Protocol):
+    """A sink that threads may write verified leaves to, past the event loop."""
+
+    async def trust(self, dag: Dag) -> LeafWriter | None:
+        """Take leaves that whoever calls verifies against `dag`; None when they must come by `write` all the same.
+
+        Raises:
+            MismatchError: when `dag` has another size than was promised.
+            FullError: when the disk has no room.
+        """
+
+    async def landed(self, offset: int, length: int) -> None:
+        """Say that a leaf was written. Waits, and raises, as `write`."""
 
 
 class BlobSource(Protocol):

@@ -1,10 +1,13 @@
 """Fetching one blob from many peers at once: every leaf is verified before it is written."""
 
 import asyncio
+import hashlib
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import Final
 
 from yarl import URL
 
@@ -15,16 +18,10 @@ from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.gateway import GatewayClient
-from node.source import Sink
-from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag
+from node.source import LeafSink, LeafWriter, Sink
+from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag, Leaf
 
 SMALLEST_WAIT_S: Final = 0.05
-
-
-class Trusting(Protocol):
-    """A sink that need not hash leaves which were verified already."""
-
-    def trust(self, dag: Dag) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class Swarm:
             NotFoundError: when none of the sources has it.
             UnreachableError: when no source is left that gives bytes in time.
             WrongMappingError: when `cid` is none of a file of this size.
-        MismatchError: when the sink was told of another size.
+            MismatchError: when the sink was told of another size.
             FullError: when the disk has no room.
         """
         sink.expect(size)
@@ -76,9 +73,7 @@ class Swarm:
             dag = Dag(size, cid, cid.hash, ())
         else:
             dag = await fetch_dag(cid, size, fetch.block)
-        trust: Callable[[Dag], None] | None = getattr(sink, "trust", None)
-        if trust is not None:
-            trust(dag)
+        await fetch.be_trusted(dag)
         await fetch.run(dag)
 
 
@@ -98,12 +93,19 @@ class _Fetch:
         self._cid = cid
         self._sources = list(sources)
         self._sink = sink
+        self._place: LeafWriter | None = None
+        self._landed: Callable[[int, int], Awaitable[None]] | None = None
         self._using: Counter[str] = Counter()
         self._moved = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self._at_work: dict[int, tuple[Source, Piece]] = {}
         self._refused: LayermeshError | None = None
         self._fault: str | None = None
+
+    async def be_trusted(self, dag: Dag) -> None:
+        """Let threads write leaves where the sink takes them; else they are handed to it one by one."""
+        if isinstance(self._sink, LeafSink):
+            self._place, self._landed = await self._sink.trust(dag), self._sink.landed
 
     async def block(self, cid: Cid) -> bytes:
         """An interior node from the first source that has it."""
@@ -174,12 +176,10 @@ class _Fetch:
         async with blocks as receiver:
             while piece.at < piece.stop and source in self._sources and not plan.complete:
                 leaf = dag.leaf(piece.at)
-                data, hash_now = await receiver.block(leaf.length)
-                plan.came(piece, loop.time())
-                if hash_now != dag.leaves[piece.at * HASH_BYTES : (piece.at + 1) * HASH_BYTES]:
-                    raise MismatchError("its bytes are not those of the block it names")
+                use = partial(self._take, plan, piece, leaf.offset, dag.leaves[piece.at * HASH_BYTES :][:HASH_BYTES])
+                data = await receiver.block(leaf.length, use)
                 if not plan.has(piece.at):
-                    await self._write(leaf.offset, data)
+                    await self._write(leaf, data)
                 self._swarm.faults.received(source, leaf.length)
                 plan.done(piece, loop.time())
                 await self._tell()
@@ -196,9 +196,25 @@ class _Fetch:
             if worker is not asyncio.current_task():
                 worker.cancel()
 
-    async def _write(self, offset: int, data: bytes) -> None:
+    def _take(self, plan: Plan, piece: Piece, offset: int, expected: bytes, leaf: memoryview) -> bytes | None:
+        """Verify a leaf and place it; a copy where it cannot be placed. In the thread that received it."""
+        plan.came(piece, time.monotonic())
+        if hashlib.sha256(leaf).digest() != expected:
+            raise MismatchError("its bytes are not those of the block it names")
+        if self._place is None:
+            return bytes(leaf)
         try:
-            await self._sink.write(offset, data)
+            self._place(offset, leaf)
+        except LayermeshError as error:
+            raise _SinkFailed(error) from error
+        return None
+
+    async def _write(self, leaf: Leaf, data: bytes | None) -> None:
+        try:
+            if data is not None:
+                await self._sink.write(leaf.offset, data)
+            elif self._landed is not None:
+                await self._landed(leaf.offset, leaf.length)
         except LayermeshError as error:
             raise _SinkFailed(error) from error
 

@@ -13,7 +13,7 @@ from yarl import URL
 
 from node.cid import IDENTITY_PROBE, Cid
 from node.errors import MismatchError, NotFoundError, UnreachableError
-from node.receiving import BlockReceiver
+from node.receiving import BlockReceiver, Buffers
 from node.unixfs import MAX_BLOCK_BYTES
 
 _RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
@@ -32,6 +32,8 @@ class GatewayClient:
     def __init__(self, session: aiohttp.ClientSession, *, answer_s: float = 5.0) -> None:
         self._session = session
         self._answer_s = answer_s
+        self._buffers = Buffers()
+        self._receiving = 0
 
     async def block(
         self, base_url: URL, cid: Cid, *, headers: Mapping[str, str] | None = None, stall_s: float = 2.0
@@ -118,12 +120,16 @@ class GatewayClient:
                 raise MismatchError(f"{url}: {answer.content_length} bytes come, {stop - start} were asked for")
             if answer.content_length is None:
                 raise UnreachableError(f"{url}: it does not say how long its answer is")
-            receiver = BlockReceiver(*_taken_over(answer), stall_s, block_s)
-            while at < start:
-                skipped = min(MAX_BLOCK_BYTES, start - at)
-                await receiver.block(skipped)
-                at += skipped
-            yield receiver
+            receiver = BlockReceiver(*_taken_over(answer), self._buffers, stall_s, block_s)
+            self._receiving += 1
+            try:
+                await receiver.skip(start - at)
+                yield receiver
+            finally:
+                receiver.close()
+                self._receiving -= 1
+                if not self._receiving:
+                    self._buffers.forget()
 
     async def probe(self, base_url: URL) -> bool:
         """Whether a gateway answers there, within 2 s."""

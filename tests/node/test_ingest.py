@@ -181,7 +181,7 @@ async def test_a_dag_that_the_source_verified_is_taken(store: Store) -> None:
     data = content(2 * MIB)
     dag = build_dag(len(data), b"".join(bytes.fromhex(Digest.of(data[at : at + MIB]).hex) for at in (0, MIB)))
     async with store.ingest(wanted(data)) as ingest:
-        ingest.trust(dag)
+        await ingest.trust(dag)
         await ingest.write(MIB, data[MIB:])
         await ingest.write(0, data[:MIB])
         assert (await ingest.commit()).cid == dag.root
@@ -195,7 +195,7 @@ async def test_a_lying_dag_is_not_kept_when_its_bytes_came_otherwise(store: Stor
     async with store.ingest(wanted(data)) as ingest:
         if how == "bytes before":
             await ingest.write(0, data[:10])
-        ingest.trust(lie)
+        await ingest.trust(lie)
         await ingest.write(0, data[:MIB])
         if how == "another source":
             ingest.expect(len(data))

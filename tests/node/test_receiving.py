@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from node.errors import UnreachableError
-from node.receiving import BlockReceiver
+from node.receiving import BlockReceiver, Buffers
 
 MIB = 1024 * 1024
 DATA = hashlib.shake_256(b"receiving").digest(3 * MIB)
@@ -23,39 +24,118 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-async def test_blocks_come_in_order_with_their_hashes(pair: tuple[socket.socket, socket.socket]) -> None:
+def receiving(
+    connection: socket.socket | None, first: bytes = b"", stall_s: float = 5, block_s: float = 5
+) -> BlockReceiver:
+    return BlockReceiver(connection, first, Buffers(), stall_s, block_s)
+
+
+async def drip(connection: socket.socket) -> None:
+    while True:
+        connection.send(b"?")
+        await asyncio.sleep(0.002)
+
+
+async def test_blocks_come_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    receiver = BlockReceiver(ours, DATA[:1000], stall_s=5, block_s=5)
+    receiver = receiving(ours, DATA[:1000])
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(theirs, DATA[1000:]))
     for at in range(0, len(DATA), MIB):
-        block = DATA[at : at + MIB]
-        assert await receiver.block(MIB) == (block, hashlib.sha256(block).digest())
+        assert await receiver.block(MIB, bytes) == DATA[at : at + MIB]
     await sending
+    receiver.close()
 
 
 async def test_a_block_that_was_read_already_needs_no_connection() -> None:
-    receiver = BlockReceiver(None, DATA[:10], stall_s=5, block_s=5)
-    assert (await receiver.block(10))[0] == DATA[:10]
+    receiver = receiving(None, DATA[:10])
+    assert await receiver.block(10, bytes) == DATA[:10]
     with pytest.raises(UnreachableError, match="cut"):
-        await receiver.block(1)
+        await receiver.block(1, bytes)
 
 
 async def test_a_peer_that_stalls_or_cuts_is_unreachable(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    receiver = BlockReceiver(ours, b"", stall_s=0.05, block_s=5)
+    receiver = receiving(ours, stall_s=0.05)
     theirs.send(DATA[:10])
     with pytest.raises(UnreachableError, match="stalled"):
-        await receiver.block(MIB)
+        await receiver.block(MIB, bytes)
     theirs.close()
     with pytest.raises(UnreachableError, match="cut"):
-        await receiver.block(MIB)
+        await receiver.block(MIB, bytes)
+    receiver.close()
+
+
+async def test_a_peer_that_pauses_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver = receiving(ours)
+    theirs.send(DATA[:10])
+    waiting = asyncio.ensure_future(receiver.block(20, bytes))
+    await asyncio.sleep(0.05)  # longer than a thread waits
+    theirs.send(DATA[10:20])
+    assert await waiting == DATA[:20]
+    receiver.close()
+
+
+async def test_a_peer_that_drips_is_given_up(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver = receiving(ours, block_s=0.2)
+    dripping = asyncio.ensure_future(drip(theirs))
+    with pytest.raises(UnreachableError, match="stalled"):
+        await receiver.block(MIB, bytes)
+    dripping.cancel()
+    receiver.close()
+
+
+async def test_bytes_that_are_not_wanted_are_skipped(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver, wanted = receiving(ours, DATA[:100]), slice(2 * MIB + 7, 2 * MIB + 12)
+    sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(theirs, DATA[100 : wanted.stop]))
+    await receiver.skip(wanted.start)
+    assert await receiver.block(5, bytes) == DATA[wanted]
+    await sending
+    receiver.close()
+
+
+def test_memory_is_used_again_once_nobody_views_it() -> None:
+    buffers = Buffers()
+    one = buffers.view(MIB)
+    one[:3] = b"one"
+    other, kept = buffers.view(MIB), one[:3]
+    other[:3] = b"two"
+    one.release()
+    del other
+    buffers.view(10)[:3] = b"new"
+    assert bytes(kept) == b"one"
+
+
+async def test_who_is_cancelled_ends_only_after_the_bytes_were_used(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver, using, go_on = receiving(ours), threading.Event(), threading.Event()
+
+    def use(_: memoryview) -> None:
+        using.set()
+        assert go_on.wait(5)
+
+    theirs.send(DATA[:10])
+    waiting = asyncio.ensure_future(receiver.block(10, use))
+    await asyncio.to_thread(using.wait, 5)
+    for _ in range(2):
+        waiting.cancel()
+        await asyncio.sleep(0.01)
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    receiver.close()
 
 
 async def test_whoever_is_cancelled_leaves_no_thread_waiting(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
-    waiting = asyncio.ensure_future(BlockReceiver(ours, b"", stall_s=60, block_s=60).block(MIB))
+    receiver = receiving(ours)
+    waiting = asyncio.ensure_future(receiver.block(MIB, bytes))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    receiver.close()
     await asyncio.get_running_loop().shutdown_default_executor()

@@ -78,11 +78,12 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(stack, session)
 
 
+@pytest.mark.parametrize("takes_leaves", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_a_blob_comes_from_as_many_peers_as_there_are(scene: Scene, count: int) -> None:
+async def test_a_blob_comes_from_as_many_peers_as_there_are(scene: Scene, count: int, takes_leaves: bool) -> None:
     for _ in range(count):
         await scene.peer()
-    sink = MemorySink()
+    sink = MemorySink(takes_leaves=takes_leaves)
     await scene.fetch(sink)
     assert sink.data == DATA
     assert sink.trusted == dag_of(DATA)
@@ -195,11 +196,12 @@ async def test_a_cid_of_another_size_is_a_wrong_mapping(scene: Scene, size: int)
         await scene.fetch(MemorySink(), size=size)
 
 
-async def test_a_full_disk_is_no_peers_fault(scene: Scene) -> None:
+@pytest.mark.parametrize("takes_leaves", [True, False])
+async def test_a_full_disk_is_no_peers_fault(scene: Scene, takes_leaves: bool) -> None:
     await scene.peer()
     await scene.peer()
     with pytest.raises(FullError):
-        await scene.fetch(MemorySink(refuse=FullError("no room")))
+        await scene.fetch(MemorySink(refuse=FullError("no room"), takes_leaves=takes_leaves))
     assert scene.seen == Seen(received=scene.seen.received)
 
 
