@@ -161,17 +161,15 @@ class _Taking(Generic[T]):
 async def _to_its_end(work: Callable[[], T], hurry: Callable[[], None]) -> T:
     """Run `work` in a thread and wait until it has ended even when cancelled; `hurry` makes it end soon then."""
     job = asyncio.get_running_loop().run_in_executor(None, work)
-    cancelled: asyncio.CancelledError | None = None
-    while not job.done():
-        try:
-            await asyncio.wait([job])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        while not job.done():
             hurry()
-    if cancelled is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([job])
         job.exception()  # seen, though nobody asks for it
-        raise cancelled
-    return job.result()
+        raise
 
 
 def _settle(ready: "asyncio.Future[None]") -> None:

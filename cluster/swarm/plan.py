@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-PIECE_LEAVES: Final = 8
-WINDOW_LEAVES: Final = 32
+PIECE_LEAVES: Final = 16
+WINDOW_LEAVES: Final = 64
 
 
 @dataclass(slots=True, eq=False)

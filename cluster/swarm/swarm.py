@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,6 +21,7 @@ from node.errors import LayermeshError, MismatchError, NotFoundError, Unreachabl
 from node.ipfs.gateway import GatewayClient
 from node.source import LeafSink, LeafWriter, Sink
 from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag, Leaf
+from node.workers import Pulse
 
 SMALLEST_WAIT_S: Final = 0.05
 
@@ -96,7 +98,7 @@ class _Fetch:
         self._place: LeafWriter | None = None
         self._landed: Callable[[int, int], Awaitable[None]] | None = None
         self._using: Counter[str] = Counter()
-        self._moved = asyncio.Condition()
+        self._moved = Pulse()
         self._workers: list[asyncio.Task[None]] = []
         self._at_work: dict[int, tuple[Source, Piece]] = {}
         self._refused: LayermeshError | None = None
@@ -164,7 +166,7 @@ class _Fetch:
                 self._using[source.peer_id] -= 1
                 del self._at_work[slot]
                 plan.release(piece)
-                await self._tell()
+                self._moved.beat()
 
     async def _fetch_piece(self, source: Source, piece: Piece, plan: Plan, dag: Dag) -> None:
         loop, timings = asyncio.get_running_loop(), self._swarm.timings
@@ -182,7 +184,7 @@ class _Fetch:
                     await self._write(leaf, data)
                 self._swarm.faults.received(source, leaf.length)
                 plan.done(piece, loop.time())
-                await self._tell()
+                self._moved.beat()
             if plan.complete:
                 self._stop_others(plan)
 
@@ -244,13 +246,6 @@ class _Fetch:
         return UnreachableError(f"no peer is left that gives the blob: {self._fault}")
 
     async def _wait(self) -> None:
-        async with self._moved:
-            try:
-                async with asyncio.timeout(max(SMALLEST_WAIT_S, self._swarm.timings.hedge_s / 2)):
-                    await self._moved.wait()
-            except TimeoutError:
-                return
-
-    async def _tell(self) -> None:
-        async with self._moved:
-            self._moved.notify_all()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(SMALLEST_WAIT_S, self._swarm.timings.hedge_s / 2)):
+                await self._moved.wait()
