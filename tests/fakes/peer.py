@@ -207,4 +207,9 @@ async def fake_peer(peer: FakePeer | None = None, host: str = "127.0.0.1", port:
     try:
         yield peer
     finally:
+        server = runner.server
+        transports = [each.transport for each in server.connections if each.transport] if server else []
         await runner.cleanup()
+        for transport in transports:
+            transport.abort()  # what nobody reads any more is not waited for
+        await asyncio.sleep(0)  # they close in the loop's next turn

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def _rates(bench: Bench, kind: str) -> Iterator[float]:
         first = stack.enter_context(layermesh(bench.work / kind, bench.work, upstream=url, more=secret))
         Puller("127.0.0.1", first.port, image.repository, f"?ns={NAMESPACE}").pull(image.tag)
         join = ["--join", f"http://127.0.0.1:{first.mesh}", *secret]
-        for number in range(max(3, bench.rounds // 2) + 1):
+        for number in range(bench.rounds + 1):
             folder = bench.work / f"{kind}-{number}"  # stays: see `_MEMORY_BYTES`
             with layermesh(folder, bench.work, upstream=url, more=join) as second:
                 seconds = _fetch(second, image, bench.work, check=number == 0)
@@ -74,6 +75,7 @@ def _fetch(node: Server, image: Image, work: Path, check: bool) -> float:
             wire.send(through(path), accept=MANIFEST_TYPE)
             wire.head()
             wire.body()
+        os.sync()  # what earlier rounds wrote
         write_plainly(work / "plain", repeat(bytes(MIB), _MEMORY_BYTES // MIB))
         started = time.perf_counter()
         wire.send(through(image.blob_path(image.layers[0])))
