@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from secrets import token_hex
@@ -110,7 +111,7 @@ class Ingest:
             await self._pulse.wait()
         trusted = growing.trust(dag)
         self._pulse.beat()
-        return growing.place if trusted else None
+        return partial(growing.place, dag) if trusted else None
 
     async def landed(self, offset: int, length: int) -> None:
         """A leaf was written by what `trust` returned; waits while the digest lags behind. See `LeafSink`."""

@@ -117,15 +117,15 @@ class Growing:
         self._trusted = dag
         return True
 
-    def place(self, offset: int, leaf: memoryview) -> None:
-        """Write a leaf of the trusted DAG, and keep it for a while; from any thread. The loop says when it `landed`.
+    def place(self, dag: Dag, offset: int, leaf: memoryview) -> None:
+        """Write a leaf of `dag`, and keep it for a while; from any thread. The loop says when it `landed`.
 
         Raises:
-            MismatchError: when nobody is trusted now: other bytes may be there already, and hashed.
+            MismatchError: when `dag` is not trusted any more: other bytes may be there already, and hashed.
             FullError: when the disk has no room.
         """
         with self._lock:
-            if self._over or self._trusted is None:
+            if self._over or self._trusted is not dag:
                 raise MismatchError(f"{self._digest}: what came of it was thrown away")
             self._placing += 1
         try:
@@ -224,6 +224,7 @@ class Growing:
             self._trusted = None
             if self._placing:  # a leaf would land on bytes that somebody else brings, and that are hashed by then
                 self.failure = MismatchError(f"{self._digest}: two sources wrote at once")
+        self._recent.clear()  # leaves that never landed are among it: others' bytes may take their place in the file
         self._advance()
 
     def _settle(self) -> None:

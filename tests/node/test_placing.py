@@ -73,7 +73,7 @@ async def test_leaves_of_a_lying_dag_are_a_mismatch(store: Store) -> None:
 @pytest.mark.parametrize(
     "after",
     [Ingest.restart, lambda ingest: ingest.expect(len(DATA))],
-    ids=["a restart", "another source"],
+    ids=["restart", "another source"],
 )
 async def test_nobody_places_a_leaf_any_more(store: Store, after: Callable[[Ingest], None]) -> None:
     """What another source brings is hashed when it comes: nothing may land on it later."""
@@ -88,6 +88,17 @@ async def test_nobody_places_a_leaf_any_more(store: Store, after: Callable[[Inge
         for at in range(0, len(DATA), MIB):
             await ingest.write(at, DATA[at : at + MIB])
         assert (await ingest.commit()).cid == dag_of(DATA).root
+
+
+async def test_whoever_was_trusted_before_places_nothing_beside_the_next(store: Store) -> None:
+    async with store.ingest(wanted(DATA)) as ingest:
+        late = await trusted(ingest, bytes(len(DATA)))
+        place = await trusted(ingest)
+        with pytest.raises(MismatchError):
+            await asyncio.to_thread(late, 0, memoryview(bytes(MIB)))
+        for index in range(6):
+            await put_leaf(ingest, place, index)
+        await ingest.commit()
 
 
 async def test_bytes_that_came_before_let_nobody_place_leaves(store: Store) -> None:
@@ -136,3 +147,15 @@ async def test_a_full_disk_is_said_to_who_places(tmp_path: Path) -> None:
                     place = await trusted(ingest, data)
                     for index in range(16):
                         await put_leaf(ingest, place, index, data)
+
+
+async def test_what_was_placed_but_never_landed_vouches_for_nothing(store: Store) -> None:
+    """Its bytes were kept to be hashed; another source's, which are in the file now, must be hashed instead."""
+    async with store.ingest(wanted(DATA)) as ingest:
+        place = await trusted(ingest)
+        await asyncio.to_thread(place, MIB, memoryview(DATA)[MIB : 2 * MIB])
+        ingest.expect(len(DATA))
+        for at in range(0, len(DATA), MIB):
+            await ingest.write(at, DATA[at : at + MIB] if at != MIB else bytes(MIB))
+        with pytest.raises(MismatchError, match="hash to something else"):
+            await ingest.commit()
