@@ -26,6 +26,8 @@ MAX_QUEUED_BYTES: Final = 8 * LEAF_BYTES
 """Beyond this much that is not written yet, whoever writes waits; beyond a quarter while many blobs grow."""
 MAX_LAG_BYTES: Final = 16 * LEAF_BYTES
 """Beyond this much that is not hashed yet, whoever writes waits."""
+_MOST_AT_ONCE: Final = 512
+"""The system takes 1024 pieces in one write at most."""
 
 
 class Growing:
@@ -123,10 +125,12 @@ class Growing:
         Raises:
             MismatchError: when `dag` is not trusted any more: other bytes may be there already, and hashed.
             FullError: when the disk has no room.
+            LayermeshError: the failure that ended this attempt.
         """
         with self._lock:
-            if self._over or self._trusted is not dag:
-                raise MismatchError(f"{self._digest}: what came of it was thrown away")
+            self.check()
+            if self._trusted is not dag:
+                raise MismatchError(f"{self._digest}: another source brings it now")
             self._placing += 1
         try:
             _write_all(self.fileno(), offset, [leaf], len(leaf))
@@ -271,8 +275,9 @@ class Growing:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         if not self._queue:
             return 0
-        offset, batch, size = self._queue[0][0], [], 0
-        while self._queue and self._queue[0][0] == offset + size and size < LEAF_BYTES:
+        batch: list[Piece] = []
+        offset, size = self._queue[0][0], 0
+        while self._queue and self._queue[0][0] == offset + size and size < LEAF_BYTES and len(batch) < _MOST_AT_ONCE:
             batch.append(self._queue.popleft()[1])
             size += len(batch[-1])
         _write_all(self._fd, offset, batch, size)
@@ -307,12 +312,12 @@ class Growing:
             self._closing.go_on()
 
     def _close(self) -> int:
+        fd, self._fd = self._fd, None
         with suppress(OSError):  # a disk that fails keeps nobody waiting
-            if self._fd is not None:
-                os.close(self._fd)
+            if fd is not None:
+                os.close(fd)
         with suppress(OSError):
             self.path.unlink()
-        self._fd = None
         self.closed = True
         return 0
 

@@ -29,6 +29,8 @@ class Buffers:
 
     def view(self, length: int) -> memoryview:
         """Memory for `length` bytes, at most 1 MiB."""
+        if length < LEAF_BYTES // 2:  # whoever keeps it should not keep a whole buffer
+            return memoryview(bytearray(length))
         for buffer in self._kept:
             with suppress(BufferError):  # it is viewed: Python does not let it be resized
                 buffer.append(buffer.pop())
@@ -71,7 +73,7 @@ class BlockReceiver:
         view = self._buffers.view(length)
         view[: len(first)] = first
         taking = _Taking(self._own, view, len(first), time.monotonic() + self._block_s, use)
-        while not await _to_its_end(taking.run, self._cut):
+        while not await _to_its_end(partial(taking.run, time.monotonic()), self._cut):
             await self._readable(min(self._stall_s, taking.until - time.monotonic()))
         return taking.results[0]
 
@@ -128,8 +130,9 @@ class _Taking(Generic[T]):
         self._have = have
         self._use = use
 
-    def run(self) -> bool:
-        """Receive, and use the whole; False when the peer pauses."""
+    def run(self, asked_at: float) -> bool:
+        """Receive, and use the whole; False when the peer pauses. That no thread was free at once is not its fault."""
+        self.until += time.monotonic() - asked_at
         try:
             whole = self._receive()
         except OSError as error:

@@ -83,7 +83,7 @@ class Errand:
     """Work that one thread of a pool does, step by step for as long as there is some.
 
     `step` runs in the thread and returns how many bytes it dealt with, 0 when it found nothing to do. `tell` is called
-    there every 4 MiB, and when the thread leaves: `error` says what a step raised, and `go_on` may be needed again.
+    there every 4 MiB, and when a turn ends: `error` says what a step raised, and `go_on` may be needed again.
     """
 
     def __init__(self, pool: Executor, step: Callable[[], int], tell: Callable[[], None]) -> None:
@@ -117,7 +117,7 @@ class Errand:
             self._pool.submit(self._work)  # behind the others
         else:
             self.busy = False
-            self._tell()
+        self._tell()
 
 
 class Pulse:

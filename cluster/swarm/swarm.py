@@ -17,7 +17,7 @@ from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.plan import Piece, Plan
 from node.cid import Cid, Codec
 from node.digest import Digest
-from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.gateway import GatewayClient
 from node.source import LeafSink, LeafWriter, Sink
 from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag, Leaf
@@ -134,8 +134,8 @@ class _Fetch:
                 for slot in range(self._slots(dag)):
                     self._workers.append(group.create_task(self._work(slot, plan, dag)))
         except* _SinkFailed as failed:
-            first = failed.exceptions[0]
-            self._refused = first.error if isinstance(first, _SinkFailed) else None
+            errors = [each.error for each in failed.exceptions if isinstance(each, _SinkFailed)]
+            self._refused = next((error for error in errors if isinstance(error, FullError)), errors[0])
         if self._refused is not None:
             raise self._refused
         if not plan.complete:

@@ -141,6 +141,14 @@ async def _verdict(ingest: Ingest) -> str:
     return "verified"
 
 
+async def test_thousands_of_small_pieces_may_wait_for_the_file(store: Store) -> None:
+    data = content(2 * MIB)
+    async with store.ingest(wanted(data)) as ingest:
+        await fill(ingest, data, 200)
+        await ingest.commit()
+    assert await store.find(Digest.of(data)) is not None
+
+
 async def test_a_missing_byte_is_a_mismatch(store: Store) -> None:
     async with store.ingest(wanted(DATA)) as ingest:
         await fill(ingest, DATA[:-1])

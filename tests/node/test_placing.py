@@ -159,3 +159,12 @@ async def test_what_was_placed_but_never_landed_vouches_for_nothing(store: Store
             await ingest.write(at, DATA[at : at + MIB] if at != MIB else bytes(MIB))
         with pytest.raises(MismatchError, match="hash to something else"):
             await ingest.commit()
+
+
+async def test_a_disk_that_failed_is_no_mismatch_to_who_places(store: Store) -> None:
+    async with store.ingest(wanted(DATA)) as ingest:
+        place = await trusted(ingest)
+        ingest._growing._digesting.error = OSError(5, "Input/output error")
+        ingest._growing._settle()
+        with pytest.raises(FullError, match="Input/output error"):
+            await asyncio.to_thread(place, 0, memoryview(DATA)[:MIB])

@@ -5,6 +5,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -139,3 +140,19 @@ async def test_whoever_is_cancelled_leaves_no_thread_waiting(pair: tuple[socket.
         await waiting
     receiver.close()
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_a_peer_is_not_blamed_when_no_thread_is_free(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver, go_on = receiving(ours, block_s=0.05), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        pool.submit(go_on.wait, 5)
+        waiting = asyncio.ensure_future(receiver.block(20, bytes))
+        await asyncio.sleep(0.1)
+        theirs.send(DATA[:10])
+        go_on.set()
+        await asyncio.sleep(0.01)
+        theirs.send(DATA[10:20])
+        assert await waiting == DATA[:20]
+    receiver.close()
