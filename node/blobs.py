@@ -123,7 +123,7 @@ class Ingest:
         """Put `data` at `offset`; see `Sink`. Returns when it is on its way (the last piece: when it is written).
 
         Raises:
-            MismatchError: when it reaches past the size, or the bytes were thrown away.
+            MismatchError: when it reaches past the size, comes too late, or completes what hashes to something else.
             FullError: when the disk had no room, now or for an earlier piece.
         """
         growing = self._growing

@@ -40,7 +40,7 @@ class Sink(Protocol):
         """Put `data` at `offset`; bytes may come in any order, and again. Waits while disk or hashes lag behind.
 
         Raises:
-            MismatchError: when it reaches past the size.
+            MismatchError: when it reaches past the size, or completes a blob that hashes to something else.
             FullError: when the disk has no room.
         """
 

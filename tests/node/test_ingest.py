@@ -98,8 +98,8 @@ async def test_bytes_that_are_there_are_not_overwritten(store: Store) -> None:
 async def test_wrong_bytes_are_a_mismatch_and_a_restart_begins_anew(store: Store) -> None:
     wrong = DATA[:-1] + b"?"
     async with store.ingest(wanted(DATA)) as ingest:
-        await fill(ingest, wrong)
         with pytest.raises(MismatchError, match="hash to something else"):
+            await fill(ingest, wrong)
             await ingest.verified()
         assert isinstance(ingest.failure, MismatchError)
         ingest.restart()
