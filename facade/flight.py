@@ -16,7 +16,7 @@ from node.unixfs import Dag
 from node.visibility import Visibility
 
 log = structlog.get_logger(__name__)
-HEAD_BYTES: Final = 256 * 1024
+HEAD_BYTES: Final = 64 * 1024
 """So much of a blob's beginning is readable from memory, so that its first byte need not wait for the disk."""
 
 
@@ -212,7 +212,7 @@ class Flight:
     def head(self, start: int, stop: int) -> bytes:
         """What of these bytes is in memory; beyond it, all that is exposed is in the file."""
         self._open_readers()
-        return bytes(self._head[start:stop])
+        return bytes(memoryview(self._head)[start:stop])
 
     def remembered(self, stop: int) -> bytes | None:
         """All bytes up to `stop`, as long as memory has them."""

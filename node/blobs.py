@@ -106,6 +106,7 @@ class Ingest:
             FullError: when no file could be made.
         """
         growing = self._growing
+        growing.begin()
         while not growing.begun:
             growing.check()
             await self._pulse.wait()
@@ -210,13 +211,14 @@ class Ingest:
         path = self._folder / f"{self.wanted.digest.hex[:16]}.{token_hex(8)}"
         growing = Growing(path, self.wanted.digest, self._workers, self._pulse)
         growing.size = self.wanted.size
-        growing.begin()
+        if not growing.size:  # it may stay empty; else its first bytes make the file, once those who wait have them
+            growing.begin()
         return growing
 
 
 @asynccontextmanager
 async def ingesting(wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> AsyncIterator[Ingest]:
-    """An ingest whose file is being made on entry: bytes may be written at once, and wait for it.
+    """An ingest, whose file is made when its first bytes come: they are written at once, and wait for it.
 
     The file is gone on exit unless it was committed. When none can be made, the first wait for it (`write`, `flushed`,
     `verified`, `commit`) raises `FullError`.

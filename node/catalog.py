@@ -70,7 +70,7 @@ class Catalog:
             UnreachableError: when the database cannot be read.
         """
         key = key_of(digest)
-        return await self._entries.of(key, lambda: self._read_entry(key))
+        return (await self._entries.of_all((key,), self._read_entries))[key]
 
     async def entry_of_cid(self, cid: Cid) -> Entry | None:
         """The row of a file's root; of several digests with the same bytes, the one that most may see.
@@ -202,9 +202,8 @@ class Catalog:
         absent: list[Digest] = []
         for at in range(0, len(digests), _ASKED_AT_ONCE):
             keys = [key_of(digest) for digest in digests[at : at + _ASKED_AT_ONCE]]
-            sql = f"SELECT digest FROM blobs WHERE digest IN ({', '.join('?' * len(keys))})"
-            held = {bytes(row[0]) for row in await self._database.read(sql, keys)}
-            absent += [digest_of(key) for key in keys if key not in held]
+            entries = await self._entries.of_all(keys, self._read_entries)
+            absent += [digest_of(key) for key in keys if entries[key] is None]
         return absent
 
     async def not_durable(self, limit: int) -> list[Entry]:
@@ -229,9 +228,10 @@ class Catalog:
         """See `node.changes.read_log`."""
         return await read_log(self._database, since, audience, limit, self._clock())
 
-    async def _read_entry(self, key: bytes) -> Entry | None:
-        rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (key,))
-        return _entry(rows[0]) if rows else None
+    async def _read_entries(self, keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+        sql = f"SELECT {_COLUMNS} FROM blobs WHERE digest IN ({', '.join('?' * len(keys))})"
+        held = {bytes(row[1]): _entry(row) for row in await self._database.read(sql, keys)}
+        return {key: held.get(key) for key in keys}
 
     def _sweep_some(self, transaction: Transaction) -> int:
         now = self._clock()

@@ -5,6 +5,7 @@ thread: one writes and says how far the file reaches (`prefix`), one takes the d
 it. Each goes on by itself for as long as there is something to do, so the handoffs grow fewer as the load grows.
 """
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -177,7 +178,8 @@ class Growing:
             piece = frozen if end - start == len(frozen) else memoryview(frozen)[start - offset : end - offset]
             self._queue.append((start, piece))
             self._put_bytes += end - start
-        self._writing.go_on()
+        if not self._writing.busy:  # first those who were told of these bytes: a thread would slow them
+            asyncio.get_running_loop().call_soon(self._writing.go_on)
 
     def check(self) -> None:
         """Raise why this attempt cannot succeed, if so."""

@@ -1,7 +1,7 @@
 """Answers kept in memory, and never older than the change that made them wrong."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -18,14 +18,25 @@ class Remembered(Generic[K, V]):
 
     async def of(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         """The answer for `key`; `ask` is asked for what is not remembered."""
-        if key in self._answers:
+
+        async def ask_one(_: Sequence[K]) -> Mapping[K, V]:
+            return {key: await ask()}
+
+        return (await self.of_all((key,), ask_one))[key]
+
+    async def of_all(self, keys: Sequence[K], ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> dict[K, V]:
+        """The answers for `keys`; `ask` is asked at once for all that are not remembered."""
+        answers = {key: self._answers[key] for key in keys if key in self._answers}
+        for key in answers:
             self._answers.move_to_end(key)
-            return self._answers[key]
-        changes = self._changes
-        answer = await ask()
-        if changes == self._changes:  # else it may have been true before the change
-            self._keep(key, answer)
-        return answer
+        if unknown := [key for key in keys if key not in answers]:
+            changes = self._changes
+            asked = await ask(unknown)
+            answers.update(asked)
+            if changes == self._changes:  # else they may have been true before the change
+                for key, answer in asked.items():
+                    self._keep(key, answer)
+        return answers
 
     def learn(self, answers: Mapping[K, V]) -> None:
         """These hold from now on."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,14 @@ class Store:
             _log.warning("not found for lack of a catalog", digest=str(digest), reason=str(error))
             return None
         return entry.holding(self._clock()) if entry else None
+
+    async def missing(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of them that are not held; all of them when the catalog cannot be read now."""
+        try:
+            return set(await self._catalog.missing(digests))
+        except UnreachableError as error:
+            _log.warning("not found for lack of a catalog", reason=str(error))
+            return set(digests)
 
     async def find_cid(self, cid: Cid) -> Holding | None:
         """What is held under a file's root CID; None when nothing is.

@@ -1,7 +1,5 @@
 """Whether a manifest's blobs can be had now: a manifest that is answered is a promise (Podman goes nowhere else)."""
 
-from typing import Protocol
-
 from cluster.cluster import Cluster
 from facade.flights import Flights
 from node.digest import Digest
@@ -24,7 +22,7 @@ class Obtainable:
         generation = self._store.generation
         if self._all_here.get(manifest.digest) == generation:
             return True
-        if manifest.is_index or not await self._every(manifest, self._is_here):
+        if manifest.is_index or await self._missing(manifest):
             return False
         if len(self._all_here) > 4096:
             self._all_here.clear()
@@ -35,19 +33,12 @@ class Obtainable:
         """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
         if manifest.is_index:
             return await self._any_child(manifest)
-        return await self._every(manifest, self._is_around)
+        return all(self._cluster.holders(digest) for digest in await self._missing(manifest))
 
-    async def _every(self, manifest: Manifest, test: "_Test") -> bool:
-        for descriptor in manifest.names:
-            if descriptor.distributable and not await test(descriptor):
-                return False
-        return True
-
-    async def _is_here(self, descriptor: Descriptor) -> bool:
-        return self._flights.landing(descriptor.digest) or await self._store.find(descriptor.digest) is not None
-
-    async def _is_around(self, descriptor: Descriptor) -> bool:
-        return bool(self._cluster.holders(descriptor.digest)) or await self._is_here(descriptor)
+    async def _missing(self, manifest: Manifest) -> set[Digest]:
+        """What a pull needs that is not on this disk, and not about to be. The store remembers it for the pull."""
+        needed = [each.digest for each in manifest.names if each.distributable]
+        return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
     async def _any_child(self, index: Manifest) -> bool:
         for child in index.names:
@@ -63,7 +54,3 @@ class Obtainable:
         except InvalidError:
             return False
         return not manifest.is_index and await self.around(manifest)
-
-
-class _Test(Protocol):
-    async def __call__(self, descriptor: Descriptor, /) -> bool: ...

@@ -56,6 +56,17 @@ async def test_a_fetch_that_is_cancelled_leaves_nothing(store: Store) -> None:
     assert incoming(store) == []
 
 
+async def test_the_file_is_made_for_the_first_bytes_and_for_none_when_none_may_come(store: Store) -> None:
+    async with store.ingest(wanted(DATA)) as ingest:
+        assert await store._shelf.workers.on_disk(incoming, store) == []
+        await ingest.write(0, DATA[:1])
+        await ingest.flushed()
+        assert len(incoming(store)) == 1
+    async with store.ingest(wanted(b"")) as ingest:
+        await ingest.verified()
+        assert len(incoming(store)) == 1
+
+
 async def test_a_first_piece_is_readable_before_any_other_comes(store: Store) -> None:
     async with store.ingest(wanted(DATA)) as ingest:
         await ingest.write(0, b"x" * 10)

@@ -71,13 +71,22 @@ async def test_the_answer_used_longest_ago_makes_room() -> None:
 
 async def test_a_layer_behind_its_manifest_needs_no_database(store: Store) -> None:
     await store.repositories.record(ALPINE, image(LAYER), PUBLIC)
-    assert await store.find(DIGEST) is None
-    store._catalog._read_entry = no_database  # type: ignore[assignment,method-assign]
+    assert await store.missing([DIGEST]) == {DIGEST}
+    store._catalog._read_entries = no_database  # type: ignore[assignment,method-assign]
     store.repositories._read_link = no_database  # type: ignore[assignment,method-assign]
     link = await store.repositories.link(ALPINE, DIGEST)
     assert link is not None
     assert link.visibility is Visibility.PUBLIC
     assert await store.find(DIGEST) is None
+
+
+async def test_what_is_missing_is_asked_for_at_once_and_only_once(store: Store) -> None:
+    await store.put(DIGEST, LAYER)
+    others = [Digest.of(bytes([number])) for number in range(3)]
+    assert await store.missing([*others, DIGEST]) == set(others)
+    store._catalog._read_entries = no_database  # type: ignore[assignment,method-assign]
+    assert await store.missing([DIGEST, *others]) == set(others)
+    assert await store.find(DIGEST) is not None
 
 
 async def test_what_was_absent_is_found_once_it_came_and_not_once_it_went(store: Store) -> None:
