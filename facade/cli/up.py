@@ -13,6 +13,7 @@ import structlog
 
 from facade.cli import logs
 from facade.cli.config import load
+from facade.cli.memory import keep_freed, spare_the_collector
 from facade.cli.options import config_option, key_options
 from facade.cli.pulling import commands, reachable
 from facade.cli.sockets import Listener, bound
@@ -43,6 +44,7 @@ def command(config: Path | None, **flags: object) -> None:
     logs.configure(configuration.node.log, configuration.node.log_level)
     wiring = wire(configuration, os.environ, root=os.geteuid() == 0)
     _allow_many_files()
+    keep_freed()
     with bound(wiring.addresses()) as listeners:
         asyncio.run(_run(wiring, listeners))
 
@@ -57,6 +59,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
     try:
         async with open_node(wiring, listeners, cut) as node:
             click.echo(announcement(node))
+            spare_the_collector()
             await stop.wait()
             log.info("stopping; what is being sent may finish, and a second signal cuts it")
             asyncio.get_running_loop().call_later(STOPPED_WITHIN_S, _give_up)
