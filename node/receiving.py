@@ -4,9 +4,10 @@ import asyncio
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from typing import Final, Generic, TypeVar
 
 from node.errors import UnreachableError
@@ -26,23 +27,26 @@ class Buffers:
 
     def __init__(self) -> None:
         self._kept: list[bytearray] = []
+        self._lock = Lock()
 
     def view(self, length: int) -> memoryview:
-        """Memory for `length` bytes, at most 1 MiB."""
+        """Memory for `length` bytes, at most 1 MiB; from any thread."""
         if length < LEAF_BYTES // 2:  # whoever keeps it should not keep a whole buffer
             return memoryview(bytearray(length))
-        for buffer in self._kept:
-            with suppress(BufferError):  # it is viewed: Python does not let it be resized
-                buffer.append(buffer.pop())
-                return memoryview(buffer)[:length]
-        buffer = bytearray(LEAF_BYTES)
-        if len(self._kept) < _MOST_KEPT:
-            self._kept.append(buffer)
-        return memoryview(buffer)[:length]
+        with self._lock:
+            for buffer in self._kept:
+                with suppress(BufferError):  # it is viewed: Python does not let it be resized
+                    buffer.append(buffer.pop())
+                    return memoryview(buffer)[:length]
+            buffer = bytearray(LEAF_BYTES)
+            if len(self._kept) < _MOST_KEPT:
+                self._kept.append(buffer)
+            return memoryview(buffer)[:length]
 
     def forget(self) -> None:
         """Nothing is received now."""
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
 
 
 class BlockReceiver:
@@ -55,37 +59,40 @@ class BlockReceiver:
         self, connection: socket.socket | None, first: bytes, buffers: Buffers, stall_s: float, block_s: float
     ) -> None:
         self._own = connection.dup() if connection is not None else None
-        self._first = first
-        self._buffers = buffers
+        self._inlet = _Inlet(self._own, first, buffers, block_s)
         self._stall_s = stall_s
-        self._block_s = block_s
+        self._failed: Exception | None = None
 
-    async def block(self, length: int, use: Callable[[memoryview], T]) -> T:
-        """What `use` makes of the next `length` bytes, at most 1 MiB, in the thread that received them.
+    async def blocks(self, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> list[T]:
+        """What `use` makes of the next blocks, of at most 1 MiB each, in the thread that receives them.
 
-        `use` has ended once this has, however it ended.
+        It is given the block's index and bytes, and has ended once this has, however it ended. The first block is
+        waited for; those behind it are taken as long as they come without a pause. What goes wrong with one of them is
+        raised by the next call.
 
         Raises:
-            UnreachableError: when they do not come in time, or the body ends before.
+            UnreachableError: when bytes do not come in time, or the body ends before.
             Whatever `use` raises.
         """
-        first, self._first = self._first[:length], self._first[length:]
-        view = self._buffers.view(length)
-        view[: len(first)] = first
-        taking = _Taking(self._own, view, len(first), time.monotonic() + self._block_s, use)
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        taking = _Taking(self._inlet, lengths, use)
+        self._inlet.start_clock()
         while not await _to_its_end(partial(taking.run, time.monotonic()), self._cut):
-            await self._readable(min(self._stall_s, taking.until - time.monotonic()))
-        return taking.results[0]
+            await self._readable(min(self._stall_s, self._inlet.until - time.monotonic()))
+        self._failed = taking.failed
+        return taking.results
 
     async def skip(self, count: int) -> None:
         """Drop the next `count` bytes.
 
         Raises:
-            UnreachableError: as `block`.
+            UnreachableError: as `blocks`.
         """
         while count:
             length = min(LEAF_BYTES, count)
-            await self.block(length, lambda _: None)
+            await self.blocks([length], lambda _index, _bytes: None)
             count -= length
 
     def close(self) -> None:
@@ -112,42 +119,49 @@ class BlockReceiver:
             loop.remove_reader(self._own)
 
 
-class _Taking(Generic[T]):
-    """One block on its way."""
+class _Inlet:
+    """Where the bytes of a body come in: the connection, and the block that is on its way."""
 
-    def __init__(
-        self,
-        connection: socket.socket | None,
-        view: memoryview,
-        have: int,
-        until: float,
-        use: Callable[[memoryview], T],
-    ) -> None:
-        self.results: list[T] = []
-        self.until = until
+    def __init__(self, connection: socket.socket | None, first: bytes, buffers: Buffers, block_s: float) -> None:
+        self.until = 0.0
+        """When the block that is on its way must be here."""
         self._connection = connection
-        self._view = view
-        self._have = have
-        self._use = use
+        self._first = first
+        self._buffers = buffers
+        self._block_s = block_s
+        self._view: memoryview | None = None
+        self._have = 0
 
-    def run(self, asked_at: float) -> bool:
-        """Receive, and use the whole; False when the peer pauses. That no thread was free at once is not its fault."""
-        self.until += time.monotonic() - asked_at
+    def start_clock(self) -> None:
+        """From now on the peer is waited for."""
+        self.until = time.monotonic() + self._block_s
+
+    def receive(self, length: int) -> memoryview | None:
+        """The next `length` bytes; None when the peer pauses. What came of them is kept for the next call.
+
+        Raises:
+            UnreachableError: when they do not come in time, or the body ends before.
+        """
+        if self._view is None:
+            self._view = self._buffers.view(length)
+            self._have = min(length, len(self._first))
+            self._view[: self._have], self._first = self._first[: self._have], self._first[self._have :]
         try:
-            whole = self._receive()
+            whole = self._fill(self._view)
         except OSError as error:
             raise UnreachableError(f"it cut the body: {error.strerror or error}") from None
-        if whole:
-            self.results.append(self._use(self._view))
-        return whole
+        if not whole:
+            return None
+        view, self._view = self._view, None
+        return view
 
-    def _receive(self) -> bool:
+    def _fill(self, view: memoryview) -> bool:
         poll = select.poll()
-        while self._have < len(self._view):
+        while self._have < len(view):
             if self._connection is None:
                 raise UnreachableError("it cut the body")
             try:
-                got = self._connection.recv_into(self._view[self._have :])
+                got = self._connection.recv_into(view[self._have :])
             except BlockingIOError:
                 if time.monotonic() > self.until:
                     raise UnreachableError("it stalled") from None
@@ -158,6 +172,34 @@ class _Taking(Generic[T]):
             if not got:
                 raise UnreachableError("it cut the body")
             self._have += got
+        return True
+
+
+class _Taking(Generic[T]):
+    """One turn of a thread: block after block, for as long as they come."""
+
+    def __init__(self, inlet: _Inlet, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> None:
+        self.results: list[T] = []
+        self.failed: Exception | None = None
+        """What ended it behind the first block."""
+        self._inlet = inlet
+        self._lengths = lengths
+        self._use = use
+
+    def run(self, asked_at: float) -> bool:
+        """Receive and use; False when the peer pauses in the first block. A wait for a thread is not its fault."""
+        self._inlet.until += time.monotonic() - asked_at
+        try:
+            for index, length in enumerate(self._lengths):
+                block = self._inlet.receive(length)
+                if block is None:
+                    return bool(index)
+                self.results.append(self._use(index, block))
+                self._inlet.start_clock()
+        except Exception as error:
+            if not self.results:
+                raise
+            self.failed = error
         return True
 
 

@@ -22,7 +22,7 @@ class Piece:
     stop: int
     worker: int
     since: float
-    """When it was begun, or its last leaf came; infinite while a leaf is being written."""
+    """When it was begun, or its last leaves were done; infinite while leaves are being written."""
 
 
 class Plan:
@@ -61,7 +61,7 @@ class Plan:
         return piece
 
     def came(self, piece: Piece, now: float) -> None:
-        """The leaf at `piece.at` came, and is being written."""
+        """The leaf at `piece.at` came; it is being written, and others behind it may be."""
         self._leaf_s += (now - piece.since - self._leaf_s) / 4
         piece.since = math.inf
 

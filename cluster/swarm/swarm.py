@@ -24,6 +24,8 @@ from node.unixfs import EMPTY_LEAF, HASH_BYTES, LEAF_BYTES, Dag, Leaf
 from node.workers import Pulse
 
 SMALLEST_WAIT_S: Final = 0.05
+_MOST_AT_ONCE: Final = 4
+"""A thread takes so many leaves in a row when they come without a pause; fewer at first, for the first byte's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +178,19 @@ class _Fetch:
             source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s, block_s=timings.leaf_s
         )
         async with blocks as receiver:
+            at_once = 1
             while piece.at < piece.stop and source in self._sources and not plan.complete:
-                leaf = dag.leaf(piece.at)
-                use = partial(self._take, plan, piece, leaf.offset, dag.leaves[piece.at * HASH_BYTES :][:HASH_BYTES])
-                data = await receiver.block(leaf.length, use)
-                if not plan.has(piece.at):
-                    await self._write(leaf, data)
-                self._swarm.faults.received(source, leaf.length)
-                plan.done(piece, loop.time())
+                leaves = [dag.leaf(at) for at in range(piece.at, min(piece.stop, piece.at + at_once))]
+                hashes = dag.leaves[piece.at * HASH_BYTES : (piece.at + at_once) * HASH_BYTES]
+                use = partial(self._take, plan, piece, leaves, hashes)
+                taken = await receiver.blocks([leaf.length for leaf in leaves], use)
+                for leaf, data in zip(leaves, taken, strict=False):  # fewer when the peer pauses
+                    if not plan.has(piece.at):
+                        await self._write(leaf, data)
+                    self._swarm.faults.received(source, leaf.length)
+                    plan.done(piece, loop.time())
                 self._moved.beat()
+                at_once = min(at_once + 1, _MOST_AT_ONCE)
             if plan.complete:
                 self._stop_others(plan)
 
@@ -198,15 +204,18 @@ class _Fetch:
             if worker is not asyncio.current_task():
                 worker.cancel()
 
-    def _take(self, plan: Plan, piece: Piece, offset: int, expected: bytes, leaf: memoryview) -> bytes | None:
-        """Verify a leaf and place it; a copy where it cannot be placed. In the thread that received it."""
-        plan.came(piece, time.monotonic())
-        if hashlib.sha256(leaf).digest() != expected:
+    def _take(
+        self, plan: Plan, piece: Piece, leaves: list[Leaf], hashes: bytes, index: int, data: memoryview
+    ) -> bytes | None:
+        """Verify one of the leaves and place it; a copy where it cannot be placed. In the thread that received it."""
+        if not index:
+            plan.came(piece, time.monotonic())
+        if hashlib.sha256(data).digest() != hashes[index * HASH_BYTES :][:HASH_BYTES]:
             raise MismatchError("its bytes are not those of the block it names")
         if self._place is None:
-            return bytes(leaf)
+            return bytes(data)
         try:
-            self._place(offset, leaf)
+            self._place(leaves[index].offset, data)
         except LayermeshError as error:
             raise _SinkFailed(error) from error
         return None

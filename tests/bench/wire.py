@@ -9,6 +9,7 @@ body instead:
 - COPY reads into one 256 KiB buffer: the least that any real client does.
 """
 
+import select
 import socket
 import struct
 import time
@@ -97,18 +98,22 @@ class Wire:
         return time.perf_counter()
 
     def take_some(self) -> int:
-        """Take what has come of the body, waiting if nothing has; how many bytes that was."""
-        if self.taking is Taking.COPY:
-            count = self.socket.recv_into(_ROOM, min(self.left, _STEP))
-        else:
-            count = self.socket.recv_into(_ROOM, min(self.left, len(_ROOM)), socket.MSG_TRUNC)
+        """Take what has come of the body, without waiting; how many bytes that was."""
+        room, how = (_STEP, 0) if self.taking is Taking.COPY else (len(_ROOM), socket.MSG_TRUNC)
+        try:
+            count = self.socket.recv_into(_ROOM, min(self.left, room), how | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
         if not count:
             raise MeasureError(f"{self.host} cut an answer {self.left} bytes before its end")
         self.left -= count
         return count
 
     def wake_less(self) -> None:
-        """While much is missing, be woken for large pieces only (DISCARD); for callers that wait for readability."""
+        """While much is missing, be woken for large pieces only (DISCARD); for callers that wait for readability.
+
+        A `recv` that waits would not do: it takes the first bytes, and is not woken for the rest if they are fewer.
+        """
         low_water = _STEP if self.taking is Taking.DISCARD and self.left >= _STEP else 1
         if low_water != self._low_water:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
@@ -116,7 +121,12 @@ class Wire:
 
     def take_body(self) -> None:
         """Take the rest of the body."""
+        ready = select.poll()
+        ready.register(self.socket, select.POLLIN)
         while self.left:
+            self.wake_less()
+            if not ready.poll(_LIMIT_S * 1000):
+                raise MeasureError(f"{self.host} sent nothing for {_LIMIT_S} s")
             self.take_some()
 
     def _some(self, room: int) -> bytes:

@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from node.errors import UnreachableError
+from node.errors import MismatchError, UnreachableError
 from node.receiving import BlockReceiver, Buffers
 
 MIB = 1024 * 1024
@@ -31,6 +31,11 @@ def receiving(
     return BlockReceiver(connection, first, Buffers(), stall_s, block_s)
 
 
+async def block(receiver: BlockReceiver, length: int, use: Callable[[memoryview], object] = bytes) -> object:
+    (result,) = await receiver.blocks([length], lambda _, data: use(data))
+    return result
+
+
 async def drip(connection: socket.socket) -> None:
     while True:
         connection.send(b"?")
@@ -42,16 +47,48 @@ async def test_blocks_come_in_order(pair: tuple[socket.socket, socket.socket]) -
     receiver = receiving(ours, DATA[:1000])
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(theirs, DATA[1000:]))
     for at in range(0, len(DATA), MIB):
-        assert await receiver.block(MIB, bytes) == DATA[at : at + MIB]
+        assert await block(receiver, MIB) == DATA[at : at + MIB]
     await sending
+    receiver.close()
+
+
+async def test_blocks_that_come_without_a_pause_are_taken_in_one_turn(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    receiver = receiving(ours, DATA[:15])
+    assert await receiver.blocks([10] * 3, lambda index, data: (index, bytes(data))) == [(0, DATA[:10])]
+    theirs.send(DATA[15:30])
+    later = [DATA[10:20], DATA[20:30]]
+    assert await receiver.blocks([10] * 3, lambda _, data: bytes(data)) == later
+    receiver.close()
+
+
+async def test_what_goes_wrong_behind_the_first_block_does_not_lose_it(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    def use(index: int, data: memoryview) -> bytes:
+        if bytes(data) == DATA[10:20]:
+            raise MismatchError("wrong")
+        return bytes(data)
+
+    ours, theirs = pair
+    receiver = receiving(ours, DATA[:30])
+    assert await receiver.blocks([10] * 3, use) == [DATA[:10]]
+    with pytest.raises(MismatchError, match="wrong"):
+        await receiver.blocks([10], use)
+    theirs.close()
+    assert await receiver.blocks([10] * 2, use) == [DATA[20:30]]
+    with pytest.raises(UnreachableError, match="cut"):
+        await receiver.blocks([10], use)
     receiver.close()
 
 
 async def test_a_block_that_was_read_already_needs_no_connection() -> None:
     receiver = receiving(None, DATA[:10])
-    assert await receiver.block(10, bytes) == DATA[:10]
+    assert await block(receiver, 10) == DATA[:10]
     with pytest.raises(UnreachableError, match="cut"):
-        await receiver.block(1, bytes)
+        await block(receiver, 1)
 
 
 async def test_a_peer_that_stalls_or_cuts_is_unreachable(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -59,10 +96,10 @@ async def test_a_peer_that_stalls_or_cuts_is_unreachable(pair: tuple[socket.sock
     receiver = receiving(ours, stall_s=0.05)
     theirs.send(DATA[:10])
     with pytest.raises(UnreachableError, match="stalled"):
-        await receiver.block(MIB, bytes)
+        await block(receiver, MIB)
     theirs.close()
     with pytest.raises(UnreachableError, match="cut"):
-        await receiver.block(MIB, bytes)
+        await block(receiver, MIB)
     receiver.close()
 
 
@@ -70,7 +107,7 @@ async def test_a_peer_that_pauses_is_waited_for(pair: tuple[socket.socket, socke
     ours, theirs = pair
     receiver = receiving(ours)
     theirs.send(DATA[:10])
-    waiting = asyncio.ensure_future(receiver.block(20, bytes))
+    waiting = asyncio.ensure_future(block(receiver, 20))
     await asyncio.sleep(0.05)  # longer than a thread waits
     theirs.send(DATA[10:20])
     assert await waiting == DATA[:20]
@@ -82,7 +119,7 @@ async def test_a_peer_that_drips_is_given_up(pair: tuple[socket.socket, socket.s
     receiver = receiving(ours, block_s=0.2)
     dripping = asyncio.ensure_future(drip(theirs))
     with pytest.raises(UnreachableError, match="stalled"):
-        await receiver.block(MIB, bytes)
+        await block(receiver, MIB)
     dripping.cancel()
     receiver.close()
 
@@ -92,7 +129,7 @@ async def test_bytes_that_are_not_wanted_are_skipped(pair: tuple[socket.socket, 
     receiver, wanted = receiving(ours, DATA[:100]), slice(2 * MIB + 7, 2 * MIB + 12)
     sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(theirs, DATA[100 : wanted.stop]))
     await receiver.skip(wanted.start)
-    assert await receiver.block(5, bytes) == DATA[wanted]
+    assert await block(receiver, 5) == DATA[wanted]
     await sending
     receiver.close()
 
@@ -118,7 +155,7 @@ async def test_who_is_cancelled_ends_only_after_the_bytes_were_used(pair: tuple[
         assert go_on.wait(5)
 
     theirs.send(DATA[:10])
-    waiting = asyncio.ensure_future(receiver.block(10, use))
+    waiting = asyncio.ensure_future(block(receiver, 10, use))
     await asyncio.to_thread(using.wait, 5)
     for _ in range(2):
         waiting.cancel()
@@ -133,7 +170,7 @@ async def test_who_is_cancelled_ends_only_after_the_bytes_were_used(pair: tuple[
 async def test_whoever_is_cancelled_leaves_no_thread_waiting(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
     receiver = receiving(ours)
-    waiting = asyncio.ensure_future(receiver.block(MIB, bytes))
+    waiting = asyncio.ensure_future(block(receiver, MIB))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -148,7 +185,7 @@ async def test_a_peer_is_not_blamed_when_no_thread_is_free(pair: tuple[socket.so
     with ThreadPoolExecutor(1) as pool:
         asyncio.get_running_loop().set_default_executor(pool)
         pool.submit(go_on.wait, 5)
-        waiting = asyncio.ensure_future(receiver.block(20, bytes))
+        waiting = asyncio.ensure_future(block(receiver, 20))
         await asyncio.sleep(0.1)
         theirs.send(DATA[:10])
         go_on.set()
