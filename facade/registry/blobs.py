@@ -15,6 +15,7 @@ from facade.background import Background
 from facade.flight import Flight, Reader
 from facade.flights import BlobUpstream, Flights
 from facade.metrics import Metrics
+from facade.registry.ahead import Ahead
 from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
 from facade.registry.requests import Asked
 from facade.registry.suspicion import Suspicion
@@ -26,6 +27,7 @@ from node.catalog import Holding, Visibility
 from node.digest import Digest
 from node.errors import DeniedError, FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.http import FileRange, parse_range
+from node.manifest import Manifest
 from node.reference import Repository
 from node.source import Wanted
 from node.store import Store
@@ -72,6 +74,7 @@ class Blobs:
     ) -> None:
         self._background = background
         self._suspicion = Suspicion(time.monotonic)
+        self._ahead = Ahead()
         self._store = store
         self._cluster = cluster
         self._upstream = upstream
@@ -89,6 +92,7 @@ class Blobs:
         if request.method == "HEAD":
             return self._head(asked, known, headers)
         if known.here:
+            self._go_ahead(request, asked)
             try:
                 return await self._from_disk(request, asked.digest, headers)
             except NotFoundError:
@@ -102,7 +106,7 @@ class Blobs:
             except (NotFoundError, DeniedError, UnreachableError) as error:
                 log.info("range not passed through", digest=str(asked.digest), why=str(error))
         try:
-            return await self._from_flight(request, flight, joined is not None, headers)
+            return await self._from_flight(request, asked, flight, joined is not None, headers)
         except FullError:
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
             return await self._pass_through(request, replace(wanted, size=flight.size), headers)
@@ -110,7 +114,27 @@ class Blobs:
             if joined is None or joined.wanted.repository == asked.repository:
                 raise
             own = self._flights.start(wanted, is_open=known.is_open)  # the other repository's failure is not ours
-            return await self._from_flight(request, own, False, headers)
+            return await self._from_flight(request, asked, own, False, headers)
+
+    def served(self, repository: Repository, manifest: Manifest) -> None:
+        """A client has been given this manifest, and may ask for its blobs."""
+        self._ahead.served(repository, manifest)
+
+    def _go_ahead(self, request: web.Request, asked: Asked) -> None:
+        """Fetch the layer behind one that a client takes whole; beside the answer, whose first bytes go before."""
+        behind = self._ahead.behind(asked.repository, asked.digest)
+        if behind is not None and "Range" not in request.headers:
+            self._background.start(self._fetch_ahead(replace(asked, selector=behind)), f"fetch {behind} ahead")
+
+    async def _fetch_ahead(self, asked: Asked) -> None:
+        try:
+            known = await self._known(asked)
+        except LayermeshError as error:
+            log.debug("not fetched ahead", digest=str(asked.digest), why=str(error))
+            return
+        wanted = Wanted(asked.repository, asked.digest, known.size)
+        if not known.here and self._flights.current(wanted) is None:
+            self._flights.start(wanted, is_open=known.is_open)
 
     async def _known(self, asked: Asked) -> _Known:
         """Check that the blob belongs to the repository, or that anybody may read it.
@@ -211,9 +235,10 @@ class Blobs:
         return await self._pass_range(request, wanted, headers)
 
     async def _from_flight(
-        self, request: web.Request, flight: Flight, joined: bool, headers: Mapping[str, str]
+        self, request: web.Request, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         size = await flight.ready(self._waits.patience_s)
+        self._go_ahead(request, asked)
         wanted = parse_range(request.headers.get("Range"), size)
         span = range(size) if wanted is None else wanted
         source = SourceName.FLIGHT if joined else flight.source or SourceName.UPSTREAM
