@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 _BY_THREAD_BYTES: Final = 1024 * 1024
 """Longer pieces are handed to a thread: the loop stays free while pages come from the disk and sockets fill."""
-_BURST_BYTES: Final = 16 * 1024 * 1024
-"""A thread then takes the next piece that waits."""
+_BURST_BYTES: Final = 64 * 1024 * 1024
+"""A thread then takes the next piece that waits. The way back through the loop costs as much as sending 1 MiB."""
 _PATIENCE_MS: Final = 5
 """How long a thread waits for a slow client before the event loop does."""
 
