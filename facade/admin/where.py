@@ -127,7 +127,7 @@ class Where:
             namespace = reference.repository.namespace
             if namespace.lower() not in self._namespaces:
                 raise NotFoundError(f"{reference}: registry namespace {namespace!r} is not configured here")
-            raise NotFoundError(f"{reference}: this tag has not been pulled through this node")
+            raise NotFoundError(f"{reference}: this tag has not been pulled through this node; ask with the digest")
         return own.digest, own.seen_at, None
 
     async def _named(self, root: Digest) -> AsyncIterator[Descriptor]:

@@ -1,6 +1,7 @@
 """HTTP exchanges with upstream registries; the only module here that knows aiohttp, whose errors end in it."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -239,4 +240,7 @@ def _words(error: BaseException) -> str:
     """One line that says what happened, also where the error itself says nothing."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no headers in time"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        named = isinstance(error, aiohttp.ClientConnectorDNSError) or not error.errno
+        return f"port {error.port}: {error.strerror if named else os.strerror(error.errno or 0).lower()}"
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -87,6 +87,13 @@ async def test_an_upstream_that_refuses_is_put_aside_until_it_answers(registry: 
         assert upstreams.available(NAMESPACE)
 
 
+async def test_a_refused_connection_is_said_in_plain_words(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    port = registry.address.rpartition(":")[2]
+    await registry.stop()
+    with pytest.raises(UnreachableError, match=f"^127.0.0.1 gives no answer: port {port}: connection refused$"):
+        await upstreams.manifest(REPOSITORY, TAG)
+
+
 async def test_an_upstream_that_never_answers_is_given_up_in_time(registry: FakeRegistry, upstreams: Upstreams) -> None:
     registry.silent = True
     async with asyncio.timeout(LIMITS.headers_s + 2):
