@@ -56,6 +56,11 @@ class Flights:
         may_join = flight is not None and (flight.is_open or flight.wanted.repository == wanted.repository)
         return flight if may_join else None
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes all flights together still have to bring, as far as it is known."""
+        return sum(max(0, (flight.size or 0) - flight.received) for flight in self._flights.values())
+
     def landing(self, digest: Digest) -> bool:
         """Whether the blob is whole and verified, and only has to be entered in the store."""
         flight = self._flights.get(digest)

@@ -1,6 +1,7 @@
 """Bodies received by threads: from the socket into a buffer, and used there, past the event loop."""
 
 import asyncio
+import math
 import select
 import socket
 import time
@@ -17,6 +18,8 @@ T = TypeVar("T")
 _MOST_KEPT: Final = 32
 _PATIENCE_MS: Final = 5
 """How long a thread waits for a slow peer before the event loop does."""
+_TURN_S: Final = 0.05
+"""How long a thread goes on behind the first block: nobody hears of what it took before it is done."""
 
 
 class Buffers:
@@ -61,27 +64,27 @@ class BlockReceiver:
         self._own = connection.dup() if connection is not None else None
         self._inlet = _Inlet(self._own, first, buffers, block_s)
         self._stall_s = stall_s
-        self._failed: Exception | None = None
+        self.failure: Exception | None = None
 
     async def blocks(self, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> list[T]:
         """What `use` makes of the next blocks, of at most 1 MiB each, in the thread that receives them.
 
         It is given the block's index and bytes, and has ended once this has, however it ended. The first block is
-        waited for; those behind it are taken as long as they come without a pause. What goes wrong with one of them is
-        raised by the next call.
+        waited for; those behind it are taken as long as they come quickly. What goes wrong with one of them is the
+        `failure`, and raised by the next call.
 
         Raises:
             UnreachableError: when bytes do not come in time, or the body ends before.
             Whatever `use` raises.
         """
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
         taking = _Taking(self._inlet, lengths, use)
         self._inlet.start_clock()
         while not await _to_its_end(partial(taking.run, time.monotonic()), self._cut):
             await self._readable(min(self._stall_s, self._inlet.until - time.monotonic()))
-        self._failed = taking.failed
+        self.failure = taking.failure
         return taking.results
 
     async def skip(self, count: int) -> None:
@@ -125,6 +128,8 @@ class _Inlet:
     def __init__(self, connection: socket.socket | None, first: bytes, buffers: Buffers, block_s: float) -> None:
         self.until = 0.0
         """When the block that is on its way must be here."""
+        self.pause_at = math.inf
+        """When the thread goes back to the event loop, rather than wait for more."""
         self._connection = connection
         self._first = first
         self._buffers = buffers
@@ -165,6 +170,8 @@ class _Inlet:
             except BlockingIOError:
                 if time.monotonic() > self.until:
                     raise UnreachableError("it stalled") from None
+                if time.monotonic() > self.pause_at:
+                    return False
                 poll.register(self._connection, select.POLLIN)
                 if not poll.poll(_PATIENCE_MS):
                     return False
@@ -180,7 +187,7 @@ class _Taking(Generic[T]):
 
     def __init__(self, inlet: _Inlet, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> None:
         self.results: list[T] = []
-        self.failed: Exception | None = None
+        self.failure: Exception | None = None
         """What ended it behind the first block."""
         self._inlet = inlet
         self._lengths = lengths
@@ -189,6 +196,7 @@ class _Taking(Generic[T]):
     def run(self, asked_at: float) -> bool:
         """Receive and use; False when the peer pauses in the first block. A wait for a thread is not its fault."""
         self._inlet.until += time.monotonic() - asked_at
+        self._inlet.pause_at = math.inf
         try:
             for index, length in enumerate(self._lengths):
                 block = self._inlet.receive(length)
@@ -196,10 +204,14 @@ class _Taking(Generic[T]):
                     return bool(index)
                 self.results.append(self._use(index, block))
                 self._inlet.start_clock()
+                if not index:
+                    self._inlet.pause_at = time.monotonic() + _TURN_S
+                elif time.monotonic() > self._inlet.pause_at:
+                    break
         except Exception as error:
             if not self.results:
                 raise
-            self.failed = error
+            self.failure = error
         return True
 
 

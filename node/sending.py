@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import socket
+import time
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -11,6 +12,8 @@ _BY_THREAD_BYTES: Final = 1024 * 1024
 """Longer pieces are handed to a thread: the loop stays free while pages come from the disk and sockets fill."""
 _BURST_BYTES: Final = 64 * 1024 * 1024
 """A thread then takes the next piece that waits. The way back through the loop costs as much as sending 1 MiB."""
+_TURN_S: Final = 1.0
+"""A thread also goes back when a burst takes longer: others wait for it."""
 _PATIENCE_MS: Final = 5
 """How long a thread waits for a slow client before the event loop does."""
 
@@ -118,7 +121,8 @@ class _Burst:
     def _send(self) -> None:
         poll = select.poll()
         poll.register(self._own, select.POLLOUT)
-        while self.sent < self._wanted and not self.ended:
+        until = time.monotonic() + _TURN_S
+        while self.sent < self._wanted and not self.ended and time.monotonic() < until:
             left = self._wanted - self.sent
             try:
                 went = os.sendfile(self._own.fileno(), self._descriptor, self._position + self.sent, left)

@@ -32,6 +32,7 @@ from node.workers import Workers
 _NO_REPOSITORY: Final = Repository("localhost", "put")
 _REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 _SMALL_BYTES: Final = 1024 * 1024
+_SPARED_BYTES: Final = 1024 * 1024 * 1024
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -86,6 +87,14 @@ class Store:
     def stats(self) -> Stats:
         """How much is held now."""
         return Stats(self._catalog.blobs, self._catalog.store_bytes)
+
+    async def room(self) -> int:
+        """How many bytes fit on the disk until it is nearly full, with a twentieth or 1 GiB left; 0 when unknown."""
+        try:
+            disk = await self._shelf.workers.on_disk(os.statvfs, self.folder)
+        except OSError:
+            return 0
+        return disk.f_frsize * disk.f_bavail - min(_SPARED_BYTES, disk.f_frsize * disk.f_blocks // 20)
 
     async def find(self, digest: Digest) -> Holding | None:
         """What is held under a digest; None when nothing is, or the catalog cannot be read now."""

@@ -66,7 +66,7 @@ class Plan:
         piece.since = math.inf
 
     def done(self, piece: Piece, now: float) -> None:
-        """The leaf at `piece.at` was verified and written."""
+        """The leaf at `piece.at` was verified and written; `now` is infinite while others of the piece are."""
         if not self.has(piece.at):
             self._ahead.add(piece.at)
             while self._frontier in self._ahead:
@@ -108,8 +108,10 @@ class Plan:
     def _lagging(self, worker: int, now: float) -> tuple[int, int]:
         """What is left of the first piece that another connection does not get on with."""
         for piece in self._others(worker):
-            if self.lags(piece, now) and not self._shared(piece):
-                start, stop = piece.at, piece.stop
+            start, stop = piece.at, piece.stop
+            while start < stop and self.has(start):  # another one brought it meanwhile
+                start += 1
+            if start < stop and self.lags(piece, now) and not self._shared(piece):
                 piece.stop = piece.at + 1
                 return start, stop
         return 0, 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -184,15 +185,17 @@ class _Fetch:
                 hashes = dag.leaves[piece.at * HASH_BYTES : (piece.at + at_once) * HASH_BYTES]
                 use = partial(self._take, plan, piece, leaves, hashes)
                 taken = await receiver.blocks([leaf.length for leaf in leaves], use)
-                for leaf, data in zip(leaves, taken, strict=False):  # fewer when the peer pauses
+                for left, (leaf, data) in enumerate(zip(leaves, taken, strict=False), 1 - len(taken)):
                     if not plan.has(piece.at):
                         await self._write(leaf, data)
                     self._swarm.faults.received(source, leaf.length)
-                    plan.done(piece, loop.time())
+                    plan.done(piece, math.inf if left else loop.time())
                 self._moved.beat()
                 at_once = min(at_once + 1, _MOST_AT_ONCE)
             if plan.complete:
                 self._stop_others(plan)
+            if isinstance(receiver.failure, LayermeshError):  # others took over the rest before it was asked for
+                raise receiver.failure
 
     def _stop_others(self, plan: Plan) -> None:
         """All is here: nobody need wait for connections that still fetch something twice."""

@@ -133,7 +133,8 @@ class Registry:
         except TimeoutError:
             raise UnreachableError(f"{asked.repository}: no source answered in time") from None
         manifest = answer.manifest
-        self._blobs.served(asked.repository, manifest)
+        if request.method == "GET":
+            self._blobs.served(asked.repository, manifest)
         headers = _headers(request, asked, manifest.digest)
         headers["Content-Type"] = manifest.media_type
         headers["Layermesh-Source"] = answer.source

@@ -74,7 +74,7 @@ class Blobs:
     ) -> None:
         self._background = background
         self._suspicion = Suspicion(time.monotonic)
-        self._ahead = Ahead()
+        self._ahead = Ahead(time.monotonic)
         self._store = store
         self._cluster = cluster
         self._upstream = upstream
@@ -122,8 +122,9 @@ class Blobs:
 
     def _go_ahead(self, request: web.Request, asked: Asked) -> None:
         """Fetch the layer behind one that a client takes whole; beside the answer, whose first bytes go before."""
-        behind = self._ahead.behind(asked.repository, asked.digest)
-        if behind is not None and "Range" not in request.headers:
+        if "Range" in request.headers:
+            return
+        if (behind := self._ahead.begin(asked.repository, asked.digest)) is not None:
             self._background.start(self._fetch_ahead(replace(asked, selector=behind)), f"fetch {behind} ahead")
 
     async def _fetch_ahead(self, asked: Asked) -> None:
@@ -133,7 +134,9 @@ class Blobs:
             log.debug("not fetched ahead", digest=str(asked.digest), why=str(error))
             return
         wanted = Wanted(asked.repository, asked.digest, known.size)
-        if not known.here and self._flights.current(wanted) is None:
+        if known.here or known.size is None or self._flights.current(wanted) is not None:
+            return
+        if self._flights.missing_bytes + known.size <= await self._store.room():
             self._flights.start(wanted, is_open=known.is_open)
 
     async def _known(self, asked: Asked) -> _Known:

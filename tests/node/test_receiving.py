@@ -75,12 +75,23 @@ async def test_what_goes_wrong_behind_the_first_block_does_not_lose_it(
     ours, theirs = pair
     receiver = receiving(ours, DATA[:30])
     assert await receiver.blocks([10] * 3, use) == [DATA[:10]]
+    assert isinstance(receiver.failure, MismatchError)
     with pytest.raises(MismatchError, match="wrong"):
         await receiver.blocks([10], use)
     theirs.close()
     assert await receiver.blocks([10] * 2, use) == [DATA[20:30]]
     with pytest.raises(UnreachableError, match="cut"):
         await receiver.blocks([10], use)
+    receiver.close()
+
+
+async def test_what_came_is_told_while_the_block_behind_it_drips(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    receiver = receiving(ours, DATA[:10], block_s=30)
+    dripping = asyncio.ensure_future(drip(theirs))
+    async with asyncio.timeout(10):
+        assert await receiver.blocks([10, MIB], lambda _, data: bytes(data)) == [DATA[:10]]
+    dripping.cancel()
     receiver.close()
 
 

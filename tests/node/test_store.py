@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -228,3 +229,8 @@ async def test_a_write_whose_caller_is_cancelled_is_finished(store: Store) -> No
 
 def _listing(folder: Path) -> dict[str, str]:
     return {each.name: each.read_text() for each in folder.iterdir()}
+
+
+async def test_room_is_what_the_disk_takes_until_it_is_nearly_full(store: Store) -> None:
+    free = shutil.disk_usage(store.folder).free
+    assert await store.room() < free

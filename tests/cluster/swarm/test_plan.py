@@ -1,11 +1,18 @@
 """Which leaves are fetched by which connection."""
 
+import math
 import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.swarm.plan import PIECE_LEAVES, WINDOW_LEAVES, Piece, Plan
+
+
+def take(plan: Plan, worker: int, now: float = 0.0) -> Piece:
+    piece = plan.take(worker, now)
+    assert piece is not None
+    return piece
 
 
 def drain(plan: Plan, piece: Piece, now: float = 0.0) -> None:
@@ -62,6 +69,27 @@ def test_a_piece_that_is_being_written_does_not_lag() -> None:
     piece.stop = piece.at + 2
     plan.came(piece, 0.1)
     assert plan.take(1, 5.0) is None
+
+
+def test_leaves_that_were_taken_together_do_not_lag_while_one_is_written() -> None:
+    plan = Plan(0, 4, hedge_s=0.5)
+    piece = take(plan, 0)
+    plan.came(piece, 1.0)
+    plan.done(piece, math.inf)
+    assert not plan.lags(piece, 100.0)
+    plan.done(piece, 2.0)
+    assert plan.lags(piece, 100.0)
+
+
+def test_a_leaf_that_others_brought_is_not_taken_from_a_lagging_connection_again() -> None:
+    plan = Plan(0, 40, hedge_s=0.5)
+    slow = take(plan, 0)
+    other = take(plan, 1, 10.0)
+    assert (other.at, slow.stop) == (0, 1)
+    drain(plan, other, 10.0)
+    while plan.has(slow.at) and (piece := plan.take(1, 20.0)) is not None:
+        assert not plan.has(piece.at)
+        drain(plan, piece, 20.0)
 
 
 def test_the_last_piece_is_halved_for_an_idle_connection() -> None:

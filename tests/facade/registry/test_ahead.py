@@ -49,3 +49,40 @@ async def test_a_layer_that_cannot_be_fetched_ahead_is_fetched_when_it_is_asked_
     await registry.until(lambda: bool(registry.asked("blobs", selector=second.digest)))
     registry.heal()
     assert (await node.blob(second.digest)).data == second.data
+
+
+async def test_a_layer_that_does_not_come_is_not_fetched_ahead_again_and_again(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    first, second, _ = image.layers
+    await node.manifest("v1")
+    registry.fault("blobs", second.digest, Fault(flip_at=5))
+    await node.blob(first.digest)
+    await node.landed(first.digest)
+    await registry.until(lambda: bool(registry.asked("blobs", selector=second.digest)))
+    asked = len(registry.asked("blobs", selector=second.digest))
+    for _ in range(5):
+        assert (await node.blob(first.digest)).source == "local"
+    assert len(registry.asked("blobs", selector=second.digest)) == asked
+
+
+async def test_nothing_is_fetched_ahead_onto_a_disk_that_is_nearly_full(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async def room() -> int:
+        return image.layers[1].size - 1
+
+    node.store.room = room  # type: ignore[method-assign]
+    await node.manifest("v1")
+    await node.blob(image.layers[0].digest)
+    await node.landed(image.layers[0].digest)
+    assert not registry.asked("blobs", selector=image.layers[1].digest)
+
+
+async def test_a_manifest_that_nobody_was_given_says_nothing(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.get("/v2/team/app/manifests/v1?ns=docker.io", "HEAD")
+    await node.blob(image.layers[0].digest)
+    await node.landed(image.layers[0].digest)
+    assert not registry.asked("blobs", selector=image.layers[1].digest)
