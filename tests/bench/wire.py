@@ -128,6 +128,7 @@ class Wire:
             if not ready.poll(_LIMIT_S * 1000):
                 raise MeasureError(f"{self.host} sent nothing for {_LIMIT_S} s")
             self.take_some()
+        self.wake_less()  # of the next head, every byte matters
 
     def _some(self, room: int) -> bytes:
         received = self.socket.recv(room)
