@@ -21,7 +21,7 @@ from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, t
 from tests.bench.wire import Wire
 
 _BLOB_BYTES: Final = 512 * MIB
-_MEMORY_BYTES: Final = 640 * MIB
+_MEMORY_BYTES: Final = 560 * MIB
 """Written and removed right before, so that memory is ready: see `write_plainly`. Once 1 GiB is free, this kind of
 virtual machine gives it back to its host, in mid-run; so nothing else is removed between the rounds."""
 _KNOWN_LIMIT_S: Final = 30.0
