@@ -23,6 +23,8 @@ class Piece:
     worker: int
     since: float
     """When it was begun, or its last leaves were done; infinite while leaves are being written."""
+    held: int = 0
+    """The leaves before this one come over this connection, whatever others take over."""
 
 
 class Plan:
@@ -120,9 +122,10 @@ class Plan:
         """When nothing else is left: the second half of a piece of another connection."""
         if self._next >= self._count:
             for piece in self._others(worker):
-                if piece.stop - piece.at >= 3:
-                    stop, piece.stop = piece.stop, piece.at + (piece.stop - piece.at + 1) // 2
-                    return piece.stop, stop
+                middle = max(piece.held, piece.at + (piece.stop - piece.at + 1) // 2)
+                if piece.stop - piece.at >= 3 and middle < piece.stop:
+                    stop, piece.stop = piece.stop, middle
+                    return middle, stop
         return 0, 0
 
     def _others(self, worker: int) -> list[Piece]:

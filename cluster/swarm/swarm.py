@@ -182,6 +182,7 @@ class _Fetch:
             at_once = 1
             while piece.at < piece.stop and source in self._sources and not plan.complete:
                 leaves = [dag.leaf(at) for at in range(piece.at, min(piece.stop, piece.at + at_once))]
+                piece.held = piece.at + len(leaves)
                 hashes = dag.leaves[piece.at * HASH_BYTES : (piece.at + at_once) * HASH_BYTES]
                 use = partial(self._take, plan, piece, leaves, hashes)
                 taken = await receiver.blocks([leaf.length for leaf in leaves], use)

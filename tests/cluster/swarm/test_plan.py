@@ -71,6 +71,14 @@ def test_a_piece_that_is_being_written_does_not_lag() -> None:
     assert plan.take(1, 5.0) is None
 
 
+def test_of_a_halved_piece_nothing_goes_that_comes_already() -> None:
+    plan = Plan(0, 8, hedge_s=0.5)
+    busy = take(plan, 0)
+    busy.held = 6
+    other = take(plan, 1)
+    assert (other.at, other.stop, busy.stop) == (6, 8, 6)
+
+
 def test_leaves_that_were_taken_together_do_not_lag_while_one_is_written() -> None:
     plan = Plan(0, 4, hedge_s=0.5)
     piece = take(plan, 0)
