@@ -26,7 +26,7 @@ from node.workers import Pulse
 
 SMALLEST_WAIT_S: Final = 0.05
 _MOST_AT_ONCE: Final = 4
-"""A thread takes so many leaves in a row when they come without a pause; fewer at first, for the first byte's sake."""
+"""A thread takes so many leaves in a row when they come quickly; fewer at first, for the first byte's sake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,14 @@
 """Which layer to fetch ahead: a client that lacks a layer lacks those behind it, for they are built upon it."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
+from facade.registry.newest import remember
 from node.digest import Digest
 from node.manifest import Manifest, Role
 from node.reference import Repository
 
-K = TypeVar("K")
-V = TypeVar("V")
 MOST_REMEMBERED: Final = 10_000
 AGAIN_S: Final = 300.0
 """A layer is fetched ahead once in so long: what keeps it from coming may last, while the one before is asked for."""
@@ -21,14 +19,14 @@ class Ahead:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._behind: OrderedDict[tuple[Repository, Digest], Digest] = OrderedDict()
-        self._begun: OrderedDict[tuple[Repository, Digest], float] = OrderedDict()
+        self._behind: dict[tuple[Repository, Digest], Digest] = {}
+        self._begun: dict[tuple[Repository, Digest], float] = {}
 
     def served(self, repository: Repository, manifest: Manifest) -> None:
         """A client has been given this manifest, and may ask for its layers."""
         layers = [each.digest for each in manifest.names if each.role is Role.LAYER and each.distributable]
         for layer, behind in pairwise(layers):
-            _note(self._behind, (repository, layer), behind)
+            remember(self._behind, (repository, layer), behind, MOST_REMEMBERED)
 
     def begin(self, repository: Repository, layer: Digest) -> Digest | None:
         """The layer behind `layer`, to be fetched now.
@@ -38,12 +36,5 @@ class Ahead:
         behind, now = self._behind.get((repository, layer)), self._clock()
         if behind is None or now - self._begun.get((repository, behind), -AGAIN_S) < AGAIN_S:
             return None
-        _note(self._begun, (repository, behind), now)
+        remember(self._begun, (repository, behind), now, MOST_REMEMBERED)
         return behind
-
-
-def _note(memory: OrderedDict[K, V], key: K, value: V) -> None:
-    memory[key] = value
-    memory.move_to_end(key)
-    if len(memory) > MOST_REMEMBERED:
-        memory.popitem(last=False)

@@ -12,9 +12,10 @@ from cluster.cluster import Cluster, PeerState
 from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import Metrics
+from facade.registry.newest import remember
 from facade.registry.obtainable import Obtainable
 from facade.registry.once import Once
-from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream, remember
+from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream
 from facade.settings import Waits
 from facade.sources import Offer, SourceName, offers
 from facade.upstream.client import Fetched, Resolved

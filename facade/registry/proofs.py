@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
 from facade.background import Background
+from facade.registry.newest import remember
 from facade.settings import Waits
 from facade.upstream.client import Resolved
 from facade.upstream.config import UpstreamConfig
@@ -19,9 +20,6 @@ from node.reference import Repository, Tag
 from node.repositories import Link, Proof, Repositories
 
 log = structlog.get_logger(__name__)
-K = TypeVar("K")
-V = TypeVar("V")
-MOST_REMEMBERED = 4096
 PROVE_AGAIN_S = 3600.0
 UNPROVED = Proof(Visibility.PRIVATE)
 
@@ -38,14 +36,6 @@ class ProvingUpstream(Protocol):
     async def prove_public(self, repository: Repository, digest: Digest) -> bool: ...
 
     async def prove_public_blob(self, repository: Repository, digest: Digest) -> bool: ...
-
-
-def remember(memory: dict[K, V], key: K, value: V) -> None:
-    """Keep the newest few thousand entries of a memory."""
-    memory.pop(key, None)
-    if len(memory) >= MOST_REMEMBERED:
-        del memory[next(iter(memory))]
-    memory[key] = value
 
 
 class Proofs:

@@ -1,9 +1,9 @@
 """Which blobs to doubt: a runtime that got a whole blob does not ask for it again soon, unless its bytes were wrong."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from facade.registry.newest import remember
 from node.digest import Digest
 
 SOON_S: Final = 600.0
@@ -15,12 +15,12 @@ class Suspicion:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._served: OrderedDict[Digest, float] = OrderedDict()
-        self._checked: OrderedDict[Digest, float] = OrderedDict()
+        self._served: dict[Digest, float] = {}
+        self._checked: dict[Digest, float] = {}
 
     def served(self, digest: Digest) -> None:
         """A client has been sent all of it."""
-        _note(self._served, digest, self._clock())
+        remember(self._served, digest, self._clock(), MOST_REMEMBERED)
 
     def doubted(self, digest: Digest) -> bool:
         """Whether it should be verified before it is served again; says so once in ten minutes for each blob."""
@@ -28,12 +28,5 @@ class Suspicion:
         served, checked = self._served.get(digest), self._checked.get(digest)
         if served is None or now - served > SOON_S or (checked is not None and now - checked <= SOON_S):
             return False
-        _note(self._checked, digest, now)
+        remember(self._checked, digest, now, MOST_REMEMBERED)
         return True
-
-
-def _note(memory: OrderedDict[Digest, float], digest: Digest, now: float) -> None:
-    memory[digest] = now
-    memory.move_to_end(digest)
-    if len(memory) > MOST_REMEMBERED:
-        memory.popitem(last=False)

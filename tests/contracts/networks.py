@@ -65,6 +65,7 @@ class NetworkContract:
 
     async def test_withdrawing_what_is_not_offered_is_no_error(self, network: Network) -> None:
         await network.ipfs.withdraw(Cid.of(b"absent"))
+        assert not await network.ipfs.has(Cid.of(b"absent"))
 
     async def test_a_network_that_works_is_healthy(self, network: Network) -> None:
         assert await network.ipfs.health()

@@ -51,7 +51,8 @@ def test_other_text_is_refused(text: str) -> None:
 @given(st.text(max_size=80))
 def test_no_text_does_worse_than_being_refused(text: str) -> None:
     with contextlib.suppress(InvalidError):
-        Cid.parse(text)
+        cid = Cid.parse(text)
+        assert Cid.parse(str(cid)) == cid
 
 
 @pytest.mark.parametrize("raw", [b"", bytes(36), b"\x01\x55\x12\x20" + bytes(31), b"\x01\x71\x12\x20" + bytes(32)])

@@ -100,7 +100,8 @@ def test_a_listener_beyond_loopback_needs_insecure(parameter: str, address: str)
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.1.2.3:1"])
 def test_loopback_listeners_need_nothing(address: str) -> None:
-    wired(facade_listen=address, facade_docker_mirror=address, admin_listen=address)
+    addresses = wired(facade_listen=address, facade_docker_mirror=address, admin_listen=address).addresses()
+    assert {str(addresses[name]) for name in ("facade", "docker-mirror", "admin")} == {address}
 
 
 def test_a_secret_is_read_without_the_space_around_it(secret: Path) -> None:

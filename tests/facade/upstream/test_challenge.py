@@ -34,8 +34,8 @@ def test_a_malformed_line_gives_no_parameters(line: str) -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_is_survived(line: str) -> None:
-    parse_challenges([line])
-    retry_after_s(line, 0.0)
+    assert all(each.scheme == each.scheme.lower() for each in parse_challenges([line]))
+    assert (retry_after_s(line, 0.0) or 0.0) >= 0.0
 
 
 @pytest.mark.parametrize(
