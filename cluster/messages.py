@@ -7,11 +7,12 @@ from typing import Annotated, Final, TypeVar
 import msgpack
 import msgspec
 
-from node.catalog import Change, Changes, Holding, TagChange, Visibility
+from node.catalog import Change, Changes, Holding, LogEntry, RecordChange, TagChange, Visibility
 from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import InvalidError
-from node.reference import Repository, Tag
+from node.records import Content, Kind, Record
+from node.reference import OWN, Repository, Tag
 from node.repositories import TagSeen
 from node.unixfs import LEAF_BYTES
 
@@ -23,6 +24,7 @@ MAX_PAGE_ENTRIES: Final = 2000
 MAX_BLOB_BYTES: Final = 1 << 40
 """Larger blobs are not believed to exist: the size bounds what fetching one may cost."""
 MAX_SEQ: Final = 1 << 62
+MAX_STAMP: Final = 1 << 62
 _PRINTABLE: Final = re.compile(r"[ -~\u00a0-\u0233]{1,64}")
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -78,7 +80,24 @@ class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_un
     size: Size
 
 
-Line = BlobLine | DropLine | TagLine
+class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", forbid_unknown_fields=True):
+    """A log line: a record of one of the cluster's own repositories; `digest` is empty for what was deleted."""
+
+    seq: Seq
+    repository: Text
+    kind: Annotated[str, msgspec.Meta(pattern=r"^(tag|manifest|blob)\Z")]
+    name: Text
+    digest: Text
+    size: Size
+    media_type: Text
+    artifact_type: Text
+    subject: Text
+    stamp: Annotated[int, msgspec.Meta(ge=0, le=MAX_STAMP)]
+    origin: Id
+    base: Annotated[int, msgspec.Meta(ge=0, le=MAX_STAMP)]
+
+
+Line = BlobLine | DropLine | TagLine | RecordLine
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,16 +155,18 @@ def page_of(changes: Changes) -> LogPage:
     )
 
 
-def read_lines(lines: Sequence[Line]) -> list[Change | TagChange]:
+def read_lines(lines: Sequence[Line]) -> list[LogEntry]:
     """The changes that a page tells of.
 
     Raises:
-        InvalidError: when a digest, CID, repository or tag is malformed.
+        InvalidError: when a digest, CID, repository, tag or record is malformed.
     """
     return [_read_line(line) for line in lines]
 
 
-def _line(entry: Change | TagChange) -> Line:
+def _line(entry: LogEntry) -> Line:
+    if isinstance(entry, RecordChange):
+        return _record_line(entry.seq, entry.record)
     if isinstance(entry, TagChange):
         seen = entry.seen
         repository = seen.repository
@@ -165,7 +186,40 @@ def _line(entry: Change | TagChange) -> Line:
     return BlobLine(entry.seq, str(entry.digest), holding.cid.raw, holding.size, holding.visibility.value)
 
 
-def _read_line(line: Line) -> Change | TagChange:
+def _record_line(seq: int, record: Record) -> RecordLine:
+    content = record.content
+    return RecordLine(
+        seq,
+        record.repository,
+        record.kind.value,
+        record.name,
+        str(content.digest) if content else "",
+        content.size if content else 0,
+        content.media_type if content else "",
+        content.artifact_type if content else "",
+        str(content.subject) if content and content.subject else "",
+        record.stamp,
+        record.origin,
+        record.base,
+    )
+
+
+def _read_record(line: RecordLine) -> RecordChange:
+    repository, kind = Repository.parse(OWN, line.repository), Kind(line.kind)
+    name = Tag.parse(line.name).text if kind is Kind.TAG else str(Digest.parse(line.name))
+    content = None
+    if line.digest:
+        digest = Digest.parse(line.digest)
+        if kind is not Kind.TAG and str(digest) != name:
+            raise InvalidError(f"log: a {kind} named {name} cannot be {digest}")
+        subject = Digest.parse(line.subject) if line.subject else None
+        content = Content(digest, line.size, line.media_type, line.artifact_type, subject)
+    return RecordChange(line.seq, Record(repository.name, kind, name, content, line.stamp, line.origin, line.base))
+
+
+def _read_line(line: Line) -> LogEntry:
+    if isinstance(line, RecordLine):
+        return _read_record(line)
     digest = Digest.parse(line.digest)
     if isinstance(line, DropLine):
         return Change(line.seq, digest, None)

@@ -5,6 +5,8 @@ from typing import Final
 
 from node.changes import Change as Change
 from node.changes import Changes as Changes
+from node.changes import LogEntry as LogEntry
+from node.changes import RecordChange as RecordChange
 from node.changes import TagChange as TagChange
 from node.changes import announce, read_log
 from node.cid import Cid, Codec
@@ -13,11 +15,12 @@ from node.database import Database
 from node.digest import Digest
 from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
+from node.reference import OWN
 from node.remembered import Remembered
 from node.source import Wanted
 from node.unixfs import HASH_BYTES, Dag, parse_node
+from node.visibility import FOREVER, Shown
 from node.visibility import Audience as Audience
-from node.visibility import Shown
 from node.visibility import Visibility as Visibility
 from node.workers import Pulse
 
@@ -117,7 +120,9 @@ class Catalog:
         return await self._database.ask(lambda query: _leaves(entry, query))
 
     def shown_in(self, transaction: Transaction, wanted: Wanted) -> Shown:
-        """Who may see a blob as far as the repository says that it was fetched for."""
+        """Who may see a blob as far as the repository says that it was fetched for; the cluster's own are members'."""
+        if wanted.repository.namespace == OWN:
+            return Shown(members_until=FOREVER)
         row = transaction.row(
             "SELECT public_until, members_until FROM links JOIN repositories ON id = repository"
             " WHERE namespace = ? AND name = ? AND digest = ?",

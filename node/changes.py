@@ -1,4 +1,4 @@
-"""The change log: one row for each digest or tag, a new number replaces the old row.
+"""The change log: one row for each digest, tag or record, a new number replaces the old row.
 
 Who reads it sees only what was ever shown to his audience: a digest that never was does not show up, not as a drop
 either.
@@ -13,6 +13,8 @@ from node.connection import Query, Row, Transaction
 from node.database import Database
 from node.digest import Digest
 from node.holding import Holding, TagSeen, digest_of
+from node.owned import read_records
+from node.records import Record
 from node.reference import Repository, Tag
 from node.visibility import Audience, Shown, Visibility
 
@@ -38,11 +40,22 @@ class TagChange:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A record of an own repository, as the log carries it to members."""
+
+    seq: int
+    record: Record
+
+
+LogEntry = Change | TagChange | RecordChange
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """A page of the log, oldest first. Ask again from `upto`; `more` says that there is more already."""
 
     log_id: str
-    entries: tuple[Change | TagChange, ...]
+    entries: tuple[LogEntry, ...]
     upto: int
     more: bool
 
@@ -69,7 +82,7 @@ async def read_log(database: Database, since: int, audience: Audience, limit: in
 
 
 def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, now: float, query: Query) -> Changes:
-    entries: list[Change | TagChange] = [
+    entries: list[LogEntry] = [
         _change(row, audience, now)
         for row in query.rows(
             "SELECT changes.seq, changes.digest, cid, size, public_until, members_until"
@@ -80,13 +93,14 @@ def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, no
     ]
     if audience is Audience.MEMBERS:
         entries += _tags(query, since, head, limit, now)
+        entries += (RecordChange(*one) for one in read_records(query, max(since, 0), head, limit + 1))
         entries.sort(key=lambda entry: entry.seq)
     more = len(entries) > limit
     page = tuple(entries[:limit])
     return Changes(log_id, page, page[-1].seq if more else head, more)
 
 
-def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[Change | TagChange]:
+def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[LogEntry]:
     rows = query.rows(
         "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size FROM tags"
         " JOIN repositories ON repositories.id = tags.repository"

@@ -90,9 +90,9 @@ class Connection:
         """As `run`, for who only asks."""
         return await self.run(lambda connection: work(Query(connection)))
 
-    async def transact(self, job: Callable[[Transaction], T], seq: int) -> tuple[T, Transaction]:
-        """Run `job` in a transaction that begins at `seq`; what it raises rolls it back."""
-        return await self.run(lambda connection: _transact(connection, job, seq))
+    async def transact(self, job: Callable[[Transaction], T], seq: int, durable: bool) -> tuple[T, Transaction]:
+        """Run `job` in a transaction that begins at `seq`; what it raises rolls it back. `durable`: with an fsync."""
+        return await self.run(lambda connection: _transact(connection, job, seq, durable))
 
     async def close(self) -> None:
         """Finish what was handed over, disconnect, and end the thread."""
@@ -145,8 +145,11 @@ def _outcome(work: Callable[[], T], result: asyncio.Future[T]) -> Callable[[], N
     return partial(result.set_result, value)
 
 
-def _transact(connection: sqlite3.Connection, job: Callable[[Transaction], T], seq: int) -> tuple[T, Transaction]:
+def _transact(
+    connection: sqlite3.Connection, job: Callable[[Transaction], T], seq: int, durable: bool
+) -> tuple[T, Transaction]:
     transaction = Transaction(connection, seq)
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}").fetchall()
     try:
         transaction.run("BEGIN IMMEDIATE")
         result = job(transaction)

@@ -18,12 +18,14 @@ import structlog
 from node.connection import Connection, Query, Transaction, Values
 from node.connection import Row as Row
 from node.errors import FullError, StartError, UnreachableError
-from node.schema import SCHEMA, SCHEMA_VERSION
+from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from node.workers import Workers
 
 T = TypeVar("T")
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_LAST_SEQ: Final = "SELECT max(ifnull((SELECT max(seq) FROM changes), 0), ifnull((SELECT max(seq) FROM tags), 0))"
+_LAST_SEQ: Final = "SELECT max({})".format(
+    ", ".join(f"ifnull((SELECT max(seq) FROM {table}), 0)" for table in ("changes", "tags", "records"))
+)
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -101,13 +103,15 @@ class Database:
         self._finished = True
         self._steps.put_nowait(None)
 
-    async def write(self, job: Job[T]) -> T:
+    async def write(self, job: Job[T], *, durable: bool = False) -> T:
         """Run `job` in a transaction of its own. It is not cancelled with whoever asked.
+
+        A `durable` one, and all before it, has survived a loss of power once this returns; another a crash alone.
 
         Raises:
             FullError: when the disk has no room, or the database cannot be written.
         """
-        return cast(T, await self._ask(lambda: self._run(job)))
+        return cast(T, await self._ask(lambda: self._run(job, durable)))
 
     async def read(self, sql: str, values: Values = ()) -> list[Row]:
         """Execute a query.
@@ -151,20 +155,20 @@ class Database:
         self._steps.put_nowait((step, result))
         return await result
 
-    async def _run(self, job: Job[T]) -> T:
+    async def _run(self, job: Job[T], durable: bool) -> T:
         epoch = self.epoch
         try:
-            return await self._transact(job)
+            return await self._transact(job, durable)
         except sqlite3.Error as error:
             if not _is_broken(error):
                 raise
         await self._renew(epoch)
-        return await self._transact(job)
+        return await self._transact(job, durable)
 
-    async def _transact(self, job: Job[T]) -> T:
+    async def _transact(self, job: Job[T], durable: bool) -> T:
         if self._writer is None:
             raise FullError("the catalog is closed")
-        result, transaction = await self._writer.transact(job, self.seq)
+        result, transaction = await self._writer.transact(job, self.seq, durable)
         logged, self.seq = transaction.seq > self.seq, transaction.seq
         self.on_commit(transaction.touched, logged)
         for afterwards in transaction.afterwards:
@@ -209,8 +213,9 @@ def _prepare(path: Path, node_id: str | None, connection: sqlite3.Connection) ->
     ((version,),) = query.rows("PRAGMA user_version")
     if version > SCHEMA_VERSION:
         raise StartError(f"{path}: written by a newer layermesh (version {version}): run that one")
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version < SCHEMA_VERSION:
+        steps = SCHEMA if version == 0 else "".join(UPGRADES[step] for step in range(version, SCHEMA_VERSION))
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     born = {"node_id": node_id or token_hex(16), "log_id": token_hex(16), "adopting": "1", "clean": "0"}
     connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", born.items())
     meta = {str(name): str(value) for name, value in query.rows("SELECT name, value FROM meta")}

@@ -24,6 +24,10 @@ class Algorithm(StrEnum):
     SHA256 = "sha256"
     SHA512 = "sha512"
 
+    def hasher(self) -> Hasher:
+        """A new running hash."""
+        return _NEW[self]()
+
 
 _NEW: Final[dict[Algorithm, Callable[[], Hasher]]] = {
     Algorithm.SHA256: hashlib.sha256,
@@ -61,13 +65,13 @@ class Digest:
     @classmethod
     def of(cls, data: bytes, algorithm: Algorithm = Algorithm.SHA256) -> Self:
         """The digest of `data`, which is hashed here and now: for small blobs only."""
-        hasher = _NEW[algorithm]()
+        hasher = algorithm.hasher()
         hasher.update(data)
         return cls(algorithm, hasher.hexdigest())
 
     def hasher(self) -> Hasher:
         """A new running hash of this digest's algorithm."""
-        return _NEW[self.algorithm]()
+        return self.algorithm.hasher()
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

@@ -4,6 +4,7 @@ lock                      held by the running node, names its process
 format                    says that this is a layermesh folder, and of which version
 catalog.db                see `node.schema`
 incoming/                 blobs that are not whole yet; emptied at start
+uploads/                  blobs that clients push, and a note beside each; kept over a restart
 blobs/sha256/ab/abcd...   whole blobs
 """
 
@@ -30,6 +31,7 @@ class Folder:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self.incoming = path / "incoming"
+        self.uploads = path / "uploads"
         self.catalog = path / "catalog.db"
         self._blobs = path / "blobs"
         self._lock = lock
@@ -102,7 +104,7 @@ def open_folder(path: Path) -> Folder:
         try:
             if not _check_format(path):
                 (path / "format").write_text(_FORMAT)
-            for part in ("incoming", *(f"blobs/{algorithm}" for algorithm in Algorithm)):
+            for part in ("incoming", "uploads", *(f"blobs/{algorithm}" for algorithm in Algorithm)):
                 (path / part).mkdir(parents=True, exist_ok=True)
             for leftover in (path / "incoming").iterdir():
                 leftover.unlink()

@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
@@ -34,7 +33,8 @@ _MOST_AT_ONCE: Final = 512
 class Growing:
     """The file, which of its bytes are there, and the hashes that follow. `pulse` beats whenever anything moves."""
 
-    def __init__(self, path: Path, digest: Digest, workers: Workers, pulse: Pulse) -> None:
+    def __init__(self, path: Path, digest: Digest | Algorithm, workers: Workers, pulse: Pulse) -> None:
+        """`digest`: what the bytes must hash to, or by which algorithm it will be said when all have come (`named`)."""
         self.path = path
         self.prefix = 0
         self.size: int | None = None
@@ -42,7 +42,9 @@ class Growing:
         self.verified = False
         self.ended = False
         self.closed = False
-        self._digest = digest
+        self.lasting = False
+        """Whether the file stays where it is when this attempt ends, to be resumed."""
+        self._digest = digest if isinstance(digest, Digest) else None
         self._workers = workers
         self._pulse = pulse
         self._fd: int | None = None
@@ -59,13 +61,35 @@ class Growing:
         self._lock = Lock()
         self._tell = tell = Nudge(self._settle)
         self._writing = Errand(workers.disk, self._write, tell)
-        self._digesting = Errand(workers.hashing, partial(self._hash, self._digest_pass), tell)
-        self._leafing = Errand(workers.hashing, partial(self._hash, self._leaf_pass), tell)
+        self._digesting = Errand(workers.hashing, lambda: self._hash(self._digest_pass), tell)
+        self._leafing = Errand(workers.hashing, lambda: self._hash(self._leaf_pass), tell)
         self._closing = Errand(workers.disk, self._close, tell)
 
     def begin(self) -> None:
         """Make the file, in a thread; bytes may be put at once."""
         self._writing.go_on()
+
+    def resume(self, size: int) -> None:
+        """The file is there already, with `size` bytes that count: they are hashed again, others follow. Blocks.
+
+        Raises:
+            FullError: when it cannot be opened.
+        """
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._full(error) from None
+        self._claimed.add(0, size)
+        self._put_bytes = size
+        self._wrote(0, size)
+
+    def named(self, digest: Digest) -> None:
+        """Say what all bytes together must hash to, and that no more come. Begins anew where the algorithm differs."""
+        if digest.algorithm is not self._digest_pass.algorithm:
+            self._digest_pass = DigestPass(digest)
+        self._digest = digest
+        self.expect(self._claimed.end)
 
     def fileno(self) -> int:
         """The file's descriptor; valid until `end`."""
@@ -197,19 +221,20 @@ class Growing:
         """The DAG of the bytes, once `ready`; takes some 10 ms for 10 GiB."""
         if self._trusted is not None:
             return self._trusted
-        one_leaf = self._spared_leaves
-        return build_dag(self.size or 0, bytes.fromhex(self._digest.hex) if one_leaf else self._leaf_pass.hashes())
+        one_leaf = bytes.fromhex(self._digest.hex) if self._digest and self._spared_leaves else None
+        return build_dag(self.size or 0, one_leaf or self._leaf_pass.hashes())
 
     def end(self) -> None:
-        """Give up, or finish: once no thread uses the file it is closed, and removed unless it has another name now."""
+        """Give up, or finish: once no thread uses the file it is closed, and removed if not named or `lasting`."""
         self.ended = True
         self._pulse.beat()
         self._close_when_idle()
 
     @property
     def _spared_leaves(self) -> bool:
-        one_leaf = self.size is not None and self.size <= LEAF_BYTES and self._digest.algorithm is Algorithm.SHA256
-        return self._trusted is not None or one_leaf
+        if self.size is None or self.size > LEAF_BYTES or self._digest is None:
+            return self._trusted is not None
+        return self._trusted is not None or self._digest.algorithm is Algorithm.SHA256
 
     @property
     def _hashed_upto(self) -> int:
@@ -246,7 +271,7 @@ class Growing:
         self._pulse.beat()
 
     def _full(self, error: Exception) -> FullError:
-        return FullError(f"{self._digest}: the data folder cannot take it: {reason(error)}")
+        return FullError(f"{self._digest or 'upload'}: the data folder cannot take it: {reason(error)}")
 
     def _advance(self) -> None:
         if self._over or self._fd is None:
@@ -264,7 +289,7 @@ class Growing:
             self._leafing.go_on()
 
     def _judge(self) -> None:
-        if self._digest_pass.agrees():
+        if self._digest is not None and self._digest_pass.agrees(self._digest):
             self.verified = True
         else:
             self.failure = MismatchError(f"{self._digest}: the {self.size} bytes that came hash to something else")
@@ -318,8 +343,9 @@ class Growing:
         with suppress(OSError):  # a disk that fails keeps nobody waiting
             if fd is not None:
                 os.close(fd)
-        with suppress(OSError):
-            self.path.unlink()
+        if not self.lasting:
+            with suppress(OSError):
+                self.path.unlink()
         self.closed = True
         return 0
 

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Final
 
-from node.digest import Digest, Hasher
+from node.digest import Algorithm, Digest, Hasher
 from node.unixfs import LEAF_BYTES
 from node.workers import Allowance, Workers
 
@@ -56,19 +56,19 @@ class Pass:
 class DigestPass(Pass):
     """The digest of the whole."""
 
-    def __init__(self, digest: Digest) -> None:
+    def __init__(self, digest: Digest | Algorithm) -> None:
         super().__init__()
-        self._hasher: Hasher = digest.hasher()
-        self._wanted = digest.hex
+        self.algorithm = digest.algorithm if isinstance(digest, Digest) else digest
+        self._hasher: Hasher = self.algorithm.hasher()
 
     def take(self, piece: Piece) -> None:
         """Hash the bytes that come next."""
         self._hasher.update(piece)
         self.done += len(piece)
 
-    def agrees(self) -> bool:
-        """Whether the bytes so far hash to the digest."""
-        return self._hasher.hexdigest() == self._wanted
+    def agrees(self, digest: Digest) -> bool:
+        """Whether the bytes so far hash to a digest of this pass's algorithm."""
+        return digest.algorithm is self.algorithm and self._hasher.hexdigest() == digest.hex
 
 
 class LeafPass(Pass):

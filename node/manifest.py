@@ -47,13 +47,17 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest or index: its exact bytes, and what they name."""
+    """A manifest or index: its exact bytes, and what they name.
+
+    `artifact_type`: what the manifest says, else its config's media type; empty for an index that says nothing.
+    """
 
     media_type: str
     digest: Digest
     data: bytes
     names: tuple[Descriptor, ...]
     subject: Digest | None = None
+    artifact_type: str = ""
 
     @property
     def is_index(self) -> bool:
@@ -70,10 +74,15 @@ class _Descriptor(msgspec.Struct, rename="camel"):
 class _Document(msgspec.Struct, rename="camel"):
     schema_version: int
     media_type: str = ""
+    artifact_type: str | None = None
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
     manifests: list[_Descriptor] | None = None
     subject: _Descriptor | None = None
+
+
+class _Annotated(msgspec.Struct):
+    annotations: dict[str, str] | None = None
 
 
 def parse_manifest(data: bytes, content_type: str | None = None, digest: Digest | None = None) -> Manifest:
@@ -98,7 +107,16 @@ def parse_manifest(data: bytes, content_type: str | None = None, digest: Digest 
         data=data,
         names=tuple(_named(document)),
         subject=Digest.parse(document.subject.digest) if document.subject else None,
+        artifact_type=document.artifact_type or (document.config.media_type if document.config else ""),
     )
+
+
+def annotations_of(data: bytes) -> dict[str, str]:
+    """The annotations of a manifest or index; none where they are malformed."""
+    try:
+        return msgspec.json.decode(data, type=_Annotated).annotations or {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
 
 
 def _media_type(document: _Document, content_type: str | None) -> str:

@@ -14,6 +14,8 @@ _NAMESPACE: Final = re.compile(
 )
 _LONGEST: Final = 255
 DOCKER_HUB: Final = "docker.io"
+OWN: Final = "local"
+"""The namespace of the cluster's own repositories: no host name, so that no upstream can be meant."""
 
 
 @dataclass(frozen=True, slots=True)

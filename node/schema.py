@@ -1,15 +1,40 @@
-"""The tables of the catalog's database, version 1.
+"""The tables of the catalog's database, version 2.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
 ever told. `links` says what a repository names, which is a claim; `fetched` what really came from it, or was seen
-there. `blobs.mtime_ns` is 0 when the file must be verified before it is used.
+there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
+`rival` what somebody else wrote at the same time and lost. `blobs.mtime_ns` is 0 when the file must be verified before
+it is used.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
-SCHEMA: Final = """
+SCHEMA_VERSION: Final = 2
+RECORDS: Final = """
+CREATE TABLE records (
+    repository TEXT,
+    kind TEXT,
+    name TEXT,
+    digest BLOB,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    artifact_type TEXT NOT NULL,
+    subject BLOB,
+    stamp INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    base INTEGER NOT NULL,
+    rival BLOB,
+    rival_origin TEXT,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (repository, kind, name)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX records_seq ON records (seq);
+CREATE INDEX records_stamp ON records (stamp);
+CREATE INDEX records_digest ON records (digest, kind) WHERE digest IS NOT NULL;
+CREATE INDEX records_subject ON records (subject, repository) WHERE subject IS NOT NULL;
+"""
+SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,4 +92,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-"""
+{RECORDS}"""
+UPGRADES: Final = {1: RECORDS}
+"""What leads from each older version to the next."""

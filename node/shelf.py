@@ -68,6 +68,17 @@ class Shelf:
         self.unsynced.set()
         return holding
 
+    async def sync(self, digest: Digest) -> None:
+        """Make a blob survive a loss of power.
+
+        Raises:
+            FullError: when the disk does not take it.
+        """
+        try:
+            await self.workers.on_disk(self.folder.sync, digest)
+        except OSError as error:
+            raise FullError(f"{digest}: the disk does not take it: {reason(error)}") from None
+
     async def drop(self, digest: Digest, only: Stamp | None = None) -> bool:
         """Hold a blob no longer; with `only`, if its file was last verified as that. False: nothing to do.
 
@@ -106,7 +117,7 @@ class Shelf:
         file, size, stamp = await self._open(entry)
         try:
             over = DigestPass(entry.digest)
-            sound = size == entry.size and await self._hash(file, size, ease, over) and over.agrees()
+            sound = size == entry.size and await self._hash(file, size, ease, over) and over.agrees(entry.digest)
         finally:
             await self._close(file)
         if not sound:
@@ -125,7 +136,7 @@ class Shelf:
             return
         try:
             over, leaves = DigestPass(digest), LeafPass()
-            sound = await self._hash(file, size, ease, over, leaves) and over.agrees()
+            sound = await self._hash(file, size, ease, over, leaves) and over.agrees(digest)
         finally:
             await self._close(file)
         dag = await self.workers.hashed(build_dag, size, leaves.hashes()) if sound else None

@@ -20,6 +20,7 @@ from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.folder import open_folder
 from node.holding import Entry
+from node.owned import Owned
 from node.reference import Repository
 from node.repositories import Proof, Repositories
 from node.shelf import Shelf
@@ -27,6 +28,7 @@ from node.source import Wanted
 from node.tasks import in_background
 from node.unixfs import LEAF_BYTES, Dag, build_dag
 from node.upkeep import Upkeep
+from node.uploads import Uploads
 from node.workers import Workers
 
 _NO_REPOSITORY: Final = Repository("localhost", "put")
@@ -62,6 +64,8 @@ class Store:
     def __init__(self, shelf: Shelf, upkeep: Upkeep, clock: Callable[[], float]) -> None:
         self.folder: Path = shelf.folder.path
         self.repositories = Repositories(shelf.database, clock)
+        self.owned = Owned(shelf.database, clock)
+        self.uploads = Uploads(shelf.folder.uploads, shelf, clock)
         self._shelf = shelf
         self._catalog = shelf.catalog
         self._upkeep = upkeep
@@ -198,6 +202,14 @@ class Store:
             await ingest.write(0, data)
             return await ingest.commit(proof)
 
+    async def sync(self, digest: Digest) -> None:
+        """Make a blob survive a loss of power.
+
+        Raises:
+            FullError: when the disk does not take it.
+        """
+        await self._shelf.sync(digest)
+
     async def drop(self, digest: Digest) -> None:
         """Hold a blob no longer: catalog and log first, then the file. Readers keep what they have open.
 
@@ -321,4 +333,7 @@ async def open_store(folder: Path, *, clock: Callable[[], float] = time.time) ->
         await catalog.count()
         upkeep = Upkeep(shelf, clock)
         await stack.enter_async_context(upkeep.beside())
-        yield Store(shelf, upkeep, clock)
+        store = Store(shelf, upkeep, clock)
+        stack.push_async_callback(store.uploads.close)
+        upkeep.now_and_then = (store.uploads.expire, store.owned.purge)
+        yield store

@@ -1,7 +1,7 @@
 """What goes on behind a store: adopting files without rows, syncing, ending proofs, and verifying once a week."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from secrets import token_hex
@@ -38,6 +38,8 @@ class Upkeep:
         self._unadopted = asyncio.Event()
         """Set while one may have none."""
         self._unadopted.set()
+        self.now_and_then: Sequence[Callable[[], Awaitable[None]]] = ()
+        """What others want done once an hour."""
         self._shelf = shelf
         self._catalog = shelf.catalog
         self._clock = clock
@@ -77,7 +79,13 @@ class Upkeep:
     async def _run(self) -> None:
         await self._shelf.workers.on_disk(load_tables)
         async with asyncio.TaskGroup() as group:
-            for work in (self._adopt_when_asked, self._sync_when_kept, self._sweep_now_and_then, self._scrub_when_due):
+            for work in (
+                self._adopt_when_asked,
+                self._sync_when_kept,
+                self._sweep_now_and_then,
+                self._tidy_now_and_then,
+                self._scrub_when_due,
+            ):
                 group.create_task(_on_and_on(work))
 
     async def adopt(self) -> None:
@@ -150,6 +158,11 @@ class Upkeep:
     async def _sweep_now_and_then(self) -> None:
         await self._catalog.sweep()
         await asyncio.sleep(_SWEEP_EVERY_S)
+
+    async def _tidy_now_and_then(self) -> None:
+        await asyncio.sleep(_LONGEST_NAP_S)
+        for tidy in self.now_and_then:
+            await tidy()
 
     async def _scrub_when_due(self) -> None:
         oldest = await self._catalog.verified_longest_ago()

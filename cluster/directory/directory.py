@@ -1,22 +1,29 @@
 """Who holds what: the logs of all peers, looked up in memory, kept on disk."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 from cluster.config import Limits
 from cluster.directory.disk import CacheError, LogCache
-from cluster.directory.log import PeerLog, Update
+from cluster.directory.log import PeerLog, Update, records_of
 from cluster.messages import LogPage
 from node.catalog import Holding
 from node.digest import Digest
 from node.errors import InvalidError
+from node.records import Record
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
+Merge = Callable[[Sequence[Record]], Awaitable[int]]
+
 
 class Directory:
-    """The logs that were read, by peer id. Works on without a cache when there is none."""
+    """The logs that were read, by peer id. Works on without a cache when there is none.
 
-    def __init__(self, cache: LogCache | None, limits: Limits, clock: Callable[[], float]) -> None:
+    `merge` keeps the records of own repositories that members tell of.
+    """
+
+    def __init__(self, cache: LogCache | None, limits: Limits, clock: Callable[[], float], merge: Merge) -> None:
+        self._merge = merge
         self._cache = cache
         self._limits = limits
         self._clock = clock
@@ -71,7 +78,10 @@ class Directory:
 
         Raises:
             InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
+            FullError: when there is no room for what a member tells of own repositories: the page is to be read again.
         """
+        if log.proven:
+            await self._merge(records_of(page, self._clock()))
         while self._left:
             await self.forget(self._left.pop())
         update = log.apply(page, self._clock())

@@ -12,7 +12,7 @@ from cluster.directory.directory import Directory
 from cluster.directory.log import PeerLog
 from cluster.messages import LogPage
 from cluster.wire import MeshClient
-from node.errors import DeniedError, InvalidError, UnreachableError
+from node.errors import DeniedError, FullError, InvalidError, UnreachableError
 
 REFUSED_PAUSE_S: Final = 5.0
 EMPTY_PAUSE_S: Final = 0.25
@@ -66,6 +66,10 @@ class Follower:
                 failures += 1
                 self._reports.unreachable(peer, str(error))
                 await asyncio.sleep(min(0.25 * 2 ** min(failures, 8), REFUSED_PAUSE_S))
+            except FullError as error:
+                failures += 1
+                self._reports.note(peer, f"what it tells of own repositories is not kept: {error}")
+                await asyncio.sleep(REFUSED_PAUSE_S)
             except DeniedError as error:
                 failures += 1
                 self._reports.note(peer, f"its log: {error}")

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cluster.messages import BlobLine, DropLine, Line, LogPage, TagLine, read_lines
-from node.catalog import Change, Holding, TagChange, Visibility
+from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine, read_lines
+from node.catalog import Holding, LogEntry, RecordChange, TagChange, Visibility
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import InvalidError
+from node.records import Record, stamp_at
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
@@ -54,7 +55,7 @@ class PeerLog:
             self.forget()
             return Update(True, (), page.log, 0, 0)
         start = 0 if fresh else self.since
-        lines = [line for line in page.lines if self._wanted(line, now)]
+        lines = [line for line in page.lines if not isinstance(line, RecordLine) and self._wanted(line, now)]
         changes = read_lines(lines)
         _check_order(page, start)
         if fresh:
@@ -92,7 +93,9 @@ class PeerLog:
             return True
         return self.proven and math.isfinite(line.seen_at) and 0 <= line.seen_at <= now + LATEST_S
 
-    def _take(self, change: Change | TagChange) -> None:
+    def _take(self, change: LogEntry) -> None:
+        if isinstance(change, RecordChange):
+            return  # kept by every member itself
         if isinstance(change, TagChange):
             self.tags[(change.seen.repository, change.seen.tag)] = change.seen
         elif change.holding is None or (change.holding.visibility is not Visibility.PUBLIC and not self.proven):
@@ -106,10 +109,23 @@ def key_of(digest: Digest) -> bytes:
     return bytes.fromhex(digest.hex)
 
 
+def records_of(page: LogPage, now: float) -> list[Record]:
+    """The records that a member's page tells of, but for those dated later than a minute after now.
+
+    Raises:
+        InvalidError: when one is malformed.
+    """
+    latest = stamp_at(now + LATEST_S)
+    changes = read_lines([line for line in page.lines if isinstance(line, RecordLine) and line.stamp <= latest])
+    return [change.record for change in changes if isinstance(change, RecordChange)]
+
+
 def line_key(line: Line) -> str:
     """What a later line about the same thing replaces."""
     if isinstance(line, BlobLine | DropLine):
         return line.digest
+    if isinstance(line, RecordLine):
+        return f"{line.repository}/{line.kind}/{line.name}"
     return f"{line.namespace}/{line.repository}:{line.tag}"
 
 

@@ -17,7 +17,10 @@ from facade.flights import Flights
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
+from facade.registry.obtainable import Obtainable
+from facade.registry.own import Own
 from facade.registry.problems import Problem, unserved
+from facade.registry.pushing import Pushing
 from facade.registry.requests import Asked, Form, Kind, Listener, MalformedError, UnknownError, parse
 from facade.settings import FacadeSettings, Waits
 from facade.sources import SourceName
@@ -41,11 +44,12 @@ class RegistryUpstream(ManifestUpstream, PassingUpstream, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Warm:
-    """An answer that holds until a blob is dropped, or a minute has passed."""
+    """An answer that holds until a blob is dropped, an own repository written to, or a minute has passed."""
 
     headers: dict[str, str]
     data: bytes
     generation: int
+    own: int | None
     until: float
 
 
@@ -58,9 +62,13 @@ class Registry:
         upstream: RegistryUpstream,
         manifests: Manifests,
         blobs: Blobs,
+        own: Own,
+        pushing: Pushing,
         waits: Waits,
         metrics: Metrics,
     ) -> None:
+        self._own = own
+        self._pushing = pushing
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -94,22 +102,33 @@ class Registry:
         return handle
 
     async def _answer(self, request: web.Request, listener: Listener) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            message = "this is a mirror: it is read-only, and pushing is refused"
-            raise Problem(405, "UNSUPPORTED", message, {"Allow": "GET, HEAD"})
         if request.path in ("/v2", "/v2/"):
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+        if request.path == "/v2/_catalog" and listener is Listener.FACADE:
+            return await self._own.catalog(request.query)
         asked = self._asked(request, listener)
         try:
-            if asked.kind is Kind.MANIFEST:
-                return await self._manifest(request, listener, asked)
-            return await self._blobs.answer(request, asked, _headers(request, asked, asked.digest))
+            if asked.form is Form.OWN and self._pushing.takes(request.method, asked.kind):
+                return await self._pushing.answer(request, asked)
+            _check_method(request, asked)
+            return await self._pull(request, listener, asked)
         except RangeError as error:
             headers = {"Content-Range": f"bytes */{error.size}"}
             raise Problem(416, "SIZE_INVALID", str(error), headers) from None
         except LayermeshError as error:
-            code = "MANIFEST_UNKNOWN" if asked.kind is Kind.MANIFEST else "BLOB_UNKNOWN"
+            code = "BLOB_UNKNOWN" if asked.kind is Kind.BLOB else "MANIFEST_UNKNOWN"
             raise unserved(error, asked.form, code) from None
+
+    async def _pull(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
+        if asked.kind is Kind.MANIFEST:
+            return await self._manifest(request, listener, asked)
+        if asked.kind is Kind.BLOB:
+            return await self._blobs.answer(request, asked, _headers(request, asked, asked.digest))
+        if asked.form is Form.OWN and asked.kind is Kind.TAGS:
+            return await self._own.tags(asked.repository, request.query)
+        if asked.form is Form.OWN and asked.kind is Kind.REFERRERS:
+            return await self._own.referrers(asked.repository, asked.digest, request.query)
+        raise Problem(404, "NAME_UNKNOWN", "this node does not have that of a mirrored repository")
 
     def _asked(self, request: web.Request, listener: Listener) -> Asked:
         try:
@@ -118,18 +137,18 @@ class Registry:
             raise Problem(400, error.code, str(error)) from None
         except UnknownError as error:
             raise Problem(404, "NAME_UNKNOWN", str(error)) from None
-        if asked.form is Form.OWN:
-            raise Problem(404, "NAME_UNKNOWN", f"{asked.repository.name}: this node has no such repository of its own")
-        if not self._upstream.serves(asked.repository.namespace):
+        if asked.form is not Form.OWN and not self._upstream.serves(asked.repository.namespace):
             raise Problem(
                 404, "NAME_UNKNOWN", f"registry namespace {asked.repository.namespace!r} is not configured here"
             )
         return asked
 
     async def _manifest(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
+        assert asked.selector is not None, "a manifest is asked for by tag or digest"
+        manifests = self._own.manifest if asked.form is Form.OWN else self._manifests.get
         try:
             async with asyncio.timeout(self._waits.patience_s):
-                answer = await self._manifests.get(asked.repository, asked.selector)
+                answer = await manifests(asked.repository, asked.selector)
         except TimeoutError:
             raise UnreachableError(f"{asked.repository}: no source answered in time") from None
         manifest = answer.manifest
@@ -139,27 +158,34 @@ class Registry:
         headers["Content-Type"] = manifest.media_type
         headers["Layermesh-Source"] = answer.source
         _say_age(headers, answer)
-        if isinstance(asked.selector, Digest) and len(manifest.data) <= WARM_BYTES:
-            await self._keep_warm(request, listener, answer, headers)
+        if len(manifest.data) <= WARM_BYTES and answer.source is SourceName.LOCAL:
+            if asked.form is Form.OWN:
+                self._keep_warm(request, listener, answer, headers, own=self._store.owned.generation)
+            elif isinstance(asked.selector, Digest) and await self._manifests.all_here(manifest):
+                self._keep_warm(request, listener, answer, headers)
         return self._send(request, headers, manifest.data, answer.source)
 
-    async def _keep_warm(
-        self, request: web.Request, listener: Listener, answer: Answer, headers: dict[str, str]
+    def _keep_warm(
+        self,
+        request: web.Request,
+        listener: Listener,
+        answer: Answer,
+        headers: dict[str, str],
+        own: int | None = None,
     ) -> None:
-        """Answer the same request from memory as long as every blob stays here."""
-        generation = self._store.generation
-        if answer.source is not SourceName.LOCAL or not await self._manifests.all_here(answer.manifest):
-            return
+        """Answer the same request from memory as long as every blob stays here, and nothing is written to `own`."""
         if len(self._warm) >= WARM_ENTRIES:
             del self._warm[next(iter(self._warm))]
         until = asyncio.get_running_loop().time() + WARM_S
-        self._warm[listener, request.raw_path] = _Warm(headers, answer.manifest.data, generation, until)
+        warm = _Warm(headers, answer.manifest.data, self._store.generation, own, until)
+        self._warm[listener, request.raw_path] = warm
 
     def _from_memory(self, request: web.Request, listener: Listener) -> web.StreamResponse | None:
         warm = self._warm.get((listener, request.raw_path))
         if warm is None or request.method not in ("GET", "HEAD"):
             return None
-        if warm.generation != self._store.generation or asyncio.get_running_loop().time() > warm.until:
+        current = warm.generation == self._store.generation and warm.own in (None, self._store.owned.generation)
+        if not current or asyncio.get_running_loop().time() > warm.until:
             del self._warm[listener, request.raw_path]
             return None
         return self._send(request, warm.headers, warm.data, SourceName.LOCAL)
@@ -185,6 +211,15 @@ def _headers(request: web.Request, asked: Asked, digest: Digest) -> dict[str, st
     return headers
 
 
+def _check_method(request: web.Request, asked: Asked) -> None:
+    if request.method in ("GET", "HEAD") and asked.kind is not Kind.UPLOAD:
+        return
+    if asked.form is Form.OWN:
+        raise Problem(405, "UNSUPPORTED", f"{request.method} is not answered here")
+    message = "this is a mirror: it is read-only, and pushing is refused"
+    raise Problem(405, "UNSUPPORTED", message, {"Allow": "GET, HEAD"})
+
+
 def _say_age(headers: dict[str, str], answer: Answer) -> None:
     """A tag that upstream did not confirm says so (specification, "Warnings"), with its age in seconds."""
     if answer.seen_at is None:
@@ -204,4 +239,5 @@ async def open_registry(
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
-        yield Registry(store, upstream, manifests, blobs, settings.waits, metrics)
+        own = Own(store, cluster, Obtainable(store, cluster, flights), settings.waits, metrics)
+        yield Registry(store, upstream, manifests, blobs, own, Pushing(store, metrics), settings.waits, metrics)

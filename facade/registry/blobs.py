@@ -17,7 +17,7 @@ from facade.flights import BlobUpstream, Flights
 from facade.metrics import Metrics
 from facade.registry.ahead import Ahead
 from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
-from facade.registry.requests import Asked
+from facade.registry.requests import Asked, Form
 from facade.registry.suspicion import Suspicion
 from facade.settings import Waits
 from facade.sources import SourceName
@@ -145,6 +145,8 @@ class Blobs:
         Raises:
             NotFoundError: when it does not, as far as this node and upstream know.
         """
+        if asked.form is Form.OWN:
+            return await self._own(asked)
         repositories = self._store.repositories
         link = await repositories.link(asked.repository, asked.digest)
         holding = await self._store.find(asked.digest)
@@ -158,6 +160,13 @@ class Blobs:
             if is_public or (link is not None and await repositories.confirmed(asked.repository, asked.digest)):
                 return _Known(holding.size, here=True, is_open=is_open)
         return await self._asked_upstream(asked, holding, is_open)
+
+    async def _own(self, asked: Asked) -> _Known:
+        """A blob of an own repository: here, or with another member."""
+        content = await self._store.owned.blob(asked.repository.name, asked.digest)
+        if content is None:
+            raise NotFoundError(f"{asked.digest}: {asked.repository.name} has no such blob")
+        return _Known(content.size, here=await self._store.find(asked.digest) is not None, is_open=False)
 
     async def _asked_upstream(self, asked: Asked, holding: Holding | None, is_open: bool) -> _Known:
         """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""
@@ -179,7 +188,8 @@ class Blobs:
             size = next((each.size for each in self._cluster.holders(asked.digest) if each.member), None)
         if size is None:
             raise UnreachableError(f"{asked.digest}: upstream cannot say how long it is")
-        source = SourceName.LOCAL if known.here else SourceName.UPSTREAM
+        elsewhere = SourceName.PEER if asked.form is Form.OWN else SourceName.UPSTREAM
+        source = SourceName.LOCAL if known.here else elsewhere
         more = {"Layermesh-Source": source, "Accept-Ranges": "bytes", "Content-Length": str(size)}
         return web.Response(headers={**headers, **more})
 

@@ -12,12 +12,13 @@ from cluster.cluster import Cluster, PeerState
 from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import Metrics
+from facade.registry.near import fetch_manifest
 from facade.registry.newest import remember
 from facade.registry.obtainable import Obtainable
 from facade.registry.once import Once
 from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream
 from facade.settings import Waits
-from facade.sources import Offer, SourceName, offers
+from facade.sources import SourceName, offers
 from facade.upstream.client import Fetched, Resolved
 from node.catalog import Visibility
 from node.digest import Digest
@@ -29,10 +30,9 @@ from node.errors import (
     NotFoundError,
     UnreachableError,
 )
-from node.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from node.manifest import Manifest, parse_manifest
 from node.reference import Repository, Tag
 from node.repositories import Proof, TagSeen
-from node.source import Wanted
 from node.store import Store
 
 log = structlog.get_logger(__name__)
@@ -204,7 +204,9 @@ class Manifests:
         for offer in offers(self._cluster.holders(digest), None):
             try:
                 async with asyncio.timeout_at(deadline):
-                    manifest = await self._fetch(repository, digest, offer)
+                    data = await fetch_manifest(self._store, self._cluster, repository, digest, offer)
+                    self._metrics.fetched(SourceName.PEER, len(data))
+                    manifest = _parsed(data, None, digest)
             except (LayermeshError, TimeoutError) as error:
                 log.info("peers gave no manifest", digest=str(digest), why=str(error) or "no answer in time")
                 if isinstance(error, MismatchError):
@@ -219,18 +221,6 @@ class Manifests:
                 self._proofs.renew_later(repository, manifest)
             return manifest
         return None
-
-    async def _fetch(self, repository: Repository, digest: Digest, offer: Offer) -> Manifest:
-        size = offer.holders[0].size
-        if size > MAX_MANIFEST_BYTES:
-            raise MismatchError(f"{digest}: {size} bytes is too large for a manifest")
-        wanted = Wanted(repository, digest, size)
-        async with self._store.ingest(wanted) as ingest:
-            await self._cluster.fetch(wanted, offer.holders, ingest)
-            await ingest.verified()
-            await ingest.commit()
-        self._metrics.fetched(SourceName.PEER, size)
-        return _parsed(await self._store.load(digest), None, digest)
 
     async def _keep(self, repository: Repository, fetched: Fetched) -> None:
         """Store what upstream gave; a full disk only means that it is not kept."""

@@ -1,11 +1,16 @@
 """Whether a manifest's blobs can be had now: a manifest that is answered is a promise (Podman goes nowhere else)."""
 
+from typing import Final
+
 from cluster.cluster import Cluster
 from facade.flights import Flights
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import Descriptor, Manifest, Role, parse_manifest
 from node.store import Store
+
+_DEEPEST: Final = 4
+"""So many indexes within indexes are looked into."""
 
 
 class Obtainable:
@@ -29,10 +34,10 @@ class Obtainable:
         self._all_here[manifest.digest] = generation
         return True
 
-    async def around(self, manifest: Manifest) -> bool:
+    async def around(self, manifest: Manifest, depth: int = _DEEPEST) -> bool:
         """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
         if manifest.is_index:
-            return await self._any_child(manifest)
+            return await self._any_child(manifest, depth)
         return all(self._cluster.holders(digest) for digest in await self._missing(manifest))
 
     async def _missing(self, manifest: Manifest) -> set[Digest]:
@@ -40,17 +45,17 @@ class Obtainable:
         needed = [each.digest for each in manifest.names if each.distributable]
         return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
-    async def _any_child(self, index: Manifest) -> bool:
+    async def _any_child(self, index: Manifest, depth: int) -> bool:
         for child in index.names:
-            if child.role is Role.MANIFEST and await self._child(child):
+            if depth and child.role is Role.MANIFEST and await self._child(child, depth - 1):
                 return True
         return not index.names
 
-    async def _child(self, child: Descriptor) -> bool:
+    async def _child(self, child: Descriptor, depth: int) -> bool:
         try:
             manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
         except NotFoundError:
             return bool(self._cluster.holders(child.digest))
         except InvalidError:
             return False
-        return not manifest.is_index and await self.around(manifest)
+        return await self.around(manifest, depth)

@@ -1,4 +1,4 @@
-"""What a pull asks for, read from its path and query (OCI distribution specification 1.1; containerd's `ns`)."""
+"""What a request is about, read from its path and query (OCI distribution specification 1.1; containerd's `ns`)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from multidict import MultiMapping
 
 from node.digest import Digest
 from node.errors import InvalidError
-from node.reference import DOCKER_HUB, Repository, Tag, parse_selector
+from node.reference import DOCKER_HUB, OWN, Repository, Tag, parse_selector
 
 
 class Listener(StrEnum):
@@ -31,21 +31,25 @@ class Kind(StrEnum):
 
     MANIFEST = "manifests"
     BLOB = "blobs"
+    UPLOAD = "uploads"
+    TAGS = "tags"
+    REFERRERS = "referrers"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A manifest or blob that a client asks for."""
+    """What a request is about: something of a repository. `upload` names an upload; empty for a new one."""
 
     form: Form
     kind: Kind
     repository: Repository
-    selector: Tag | Digest
+    selector: Tag | Digest | None = None
+    upload: str = ""
 
     @property
     def digest(self) -> Digest:
         """The selector of a request that can only name a digest."""
-        assert isinstance(self.selector, Digest), "blobs are named by digest alone"
+        assert isinstance(self.selector, Digest), "blobs and subjects are named by digest alone"
         return self.selector
 
 
@@ -66,22 +70,35 @@ def parse(request: web.BaseRequest, listener: Listener) -> Asked:
 
     Raises:
         MalformedError: when a part of it is malformed.
-        UnknownError: when it is no manifest or blob, or names a namespace in a way this listener does not serve.
+        UnknownError: when it is no path of the specification, or names a namespace in a way not served here.
     """
     if "%" in request.rel_url.raw_path:
         raise MalformedError("NAME_INVALID", "the path holds a %-escape; names, tags and digests need none")
-    parts = request.path.removeprefix("/v2/").rsplit("/", 2)
-    if len(parts) != 3 or parts[1] not in (Kind.MANIFEST, Kind.BLOB):
-        raise UnknownError(
-            f"{request.path[:200]!r}: only /v2/<name>/manifests/<ref> and /v2/<name>/blobs/<digest> exist"
-        )
-    name, kind, last = parts
+    name, kind, last = _parts(request.path.removeprefix("/v2/"))
     form, repository = _repository(name, request.query, listener)
-    return Asked(form, Kind(kind), repository, _selector(Kind(kind), last))
+    if kind is Kind.UPLOAD:
+        return Asked(form, kind, repository, upload=last)
+    return Asked(form, kind, repository, None if kind is Kind.TAGS else _selector(kind, last))
+
+
+def _parts(path: str) -> tuple[str, Kind, str]:
+    """The name, what is asked for of it, and which."""
+    name, _, last = path.rpartition("/")
+    name, _, kind = name.rpartition("/")
+    if kind == Kind.UPLOAD and name.endswith("/blobs"):
+        return name.removesuffix("/blobs"), Kind.UPLOAD, last
+    if kind == Kind.BLOB and last == Kind.UPLOAD:
+        return name, Kind.UPLOAD, ""
+    if name and (kind in (Kind.MANIFEST, Kind.BLOB, Kind.REFERRERS) or (kind == Kind.TAGS and last == "list")):
+        return name, Kind(kind), last
+    raise UnknownError(
+        f"{('/v2/' + path)[:200]!r}: only /v2/<name>/ with manifests/<ref>, blobs/<digest>, blobs/uploads/, tags/list"
+        " and referrers/<digest> exist"
+    )
 
 
 def _selector(kind: Kind, text: str) -> Tag | Digest:
-    if kind is Kind.BLOB or ":" in text:
+    if kind is not Kind.MANIFEST or ":" in text:
         try:
             return Digest.parse(text)
         except InvalidError as error:
@@ -114,4 +131,4 @@ def _named(name: str, ns: list[str], listener: Listener) -> tuple[Form, str, str
     first, slash, rest = name.partition("/")
     if slash and "." in first:
         return Form.FULL_NAME, first.lower(), rest
-    return Form.OWN, "local", name
+    return Form.OWN, OWN, name

@@ -1,6 +1,7 @@
 """A whole node in this process: store, cluster, upstream and both registry listeners, on loopback ports."""
 
 import asyncio
+import io
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -66,9 +67,13 @@ class Machine:
         """Ask the facade listener; `path` begins behind its address."""
         return await self.ask(f"{self.facade}{path}", method, headers)
 
-    async def ask(self, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> Pulled:
+    async def ask(
+        self, url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Pulled:
         """Ask any URL, as it is written."""
-        async with self.session.request(method, URL(url, encoded=True), headers=headers) as answer:
+        async with self.session.request(
+            method, URL(url, encoded=True), headers=headers, data=io.BytesIO(body) if body else None
+        ) as answer:
             data = bytearray()
             cut = False
             try:
@@ -118,7 +123,7 @@ def _bind() -> socket.socket:
 
 
 async def _serve(stack: AsyncExitStack, app: web.Application, bound: socket.socket) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, bound).start()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.catalog import Audience, Change, TagChange, Visibility
+from node.catalog import Audience, Change, LogEntry, TagChange, Visibility
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST
 from node.reference import Repository, Tag
@@ -223,7 +223,7 @@ async def act(store: Store, clock: Clock, data: bytes, step: str) -> None:
         await store.put(Digest.of(data), data, Proof(Visibility(step), clock.now + 100))
 
 
-def take(mirror: dict[Digest, Visibility], entries: Sequence[Change | TagChange]) -> None:
+def take(mirror: dict[Digest, Visibility], entries: Sequence[LogEntry]) -> None:
     for each in entries:
         if isinstance(each, Change):
             mirror.pop(each.digest, None)

@@ -1,6 +1,6 @@
 """The kept logs, across starts, gaps and damage."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from cluster.directory.log import Update
 from cluster.messages import BlobLine, DropLine, Line, LogPage
 from node.digest import Digest
 from node.errors import InvalidError
+from node.records import Record
 
 PEER, LOG, NOW = "a" * 32, "1" * 32, 1_000_000.0
 
@@ -28,6 +29,11 @@ def digest(number: int) -> Digest:
     return Digest.parse(f"sha256:{number:064x}")
 
 
+async def merge_nothing(records: Sequence[Record]) -> int:
+    assert not records
+    return 0
+
+
 @pytest.fixture
 async def cache(tmp_path: Path) -> AsyncIterator[LogCache]:
     async with open_cache(tmp_path) as opened:
@@ -40,21 +46,21 @@ async def kept(cache: LogCache, peer: str = PEER) -> set[str]:
 
 async def test_a_log_is_read_on_by_the_next_start(tmp_path: Path) -> None:
     async with open_cache(tmp_path) as cache:
-        directory = Directory(cache, Limits(), lambda: NOW)
+        directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
         log = await directory.open(PEER, proven=True)
         await directory.take(PEER, log, page(line(1, 1), line(2, 2), upto=2))
         await directory.take(PEER, log, page(DropLine(3, str(digest(1))), upto=3))
     async with open_cache(tmp_path) as cache:
-        log = await Directory(cache, Limits(), lambda: NOW).open(PEER, proven=True)
+        log = await Directory(cache, Limits(), lambda: NOW, merge_nothing).open(PEER, proven=True)
         assert (log.log_id, log.since, len(log), log.whole) == (LOG, 3, 1, False)
         assert log.holding(digest(2)) is not None
 
 
 async def test_what_a_stranger_said_is_not_a_members_word_after_all(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(), lambda: NOW)
+    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
     log = await directory.open(PEER, proven=False)
     await directory.take(PEER, log, page(line(1, 1), upto=1))
-    for again in (directory, Directory(cache, Limits(), lambda: NOW)):
+    for again in (directory, Directory(cache, Limits(), lambda: NOW, merge_nothing)):
         assert len(await again.open(PEER, proven=True)) == 0
 
 
@@ -87,7 +93,7 @@ async def test_the_peers_read_last_are_kept(cache: LogCache) -> None:
 
 
 async def test_too_many_entries_are_forgotten_in_memory_and_on_disk(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(entries_per_peer=2), lambda: NOW)
+    directory = Directory(cache, Limits(entries_per_peer=2), lambda: NOW, merge_nothing)
     log = await directory.open(PEER, proven=False)
     with pytest.raises(InvalidError, match="more than 2 entries"):
         await directory.take(PEER, log, page(*(line(seq, seq) for seq in range(1, 4)), upto=3))
@@ -96,7 +102,7 @@ async def test_too_many_entries_are_forgotten_in_memory_and_on_disk(cache: LogCa
 
 
 async def test_whom_nobody_looks_for_is_forgotten(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(), lambda: NOW)
+    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
     for peer in (PEER, "b" * 32):
         await directory.take(peer, await directory.open(peer, proven=False), page(line(1, 1), upto=1))
     directory.keep_only(["b" * 32])
@@ -106,7 +112,7 @@ async def test_whom_nobody_looks_for_is_forgotten(cache: LogCache) -> None:
 
 
 async def test_without_a_cache_everything_works_in_memory() -> None:
-    directory = Directory(None, Limits(), lambda: NOW)
+    directory = Directory(None, Limits(), lambda: NOW, merge_nothing)
     log = await directory.open(PEER, proven=False)
     await directory.take(PEER, log, page(line(1, 1), upto=1))
     await directory.forget(PEER)

@@ -5,7 +5,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from facade.registry.requests import Form, Kind, Listener, MalformedError, UnknownError, parse
 from node.digest import Digest
-from node.reference import Repository, Tag
+from node.reference import OWN, Repository, Tag
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -72,7 +72,7 @@ def test_what_is_malformed_is_named_by_the_specifications_code(path: str, code: 
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("path", ["/v2/_catalog", "/v2/docker.io/a/tags/list", "/v2/x", "/v2/a/b/uploads/1"])
+@pytest.mark.parametrize("path", ["/v2/_catalog", "/v2/docker.io/a/tags/all", "/v2/x", "/v2/a/b/uploads/1"])
 def test_other_paths_are_unknown(path: str) -> None:
     with pytest.raises(UnknownError):
         parse(make_mocked_request("GET", path), Listener.FACADE)
@@ -81,3 +81,20 @@ def test_other_paths_are_unknown(path: str) -> None:
 def test_the_docker_mirror_refuses_other_namespaces() -> None:
     with pytest.raises(UnknownError):
         parse(make_mocked_request("GET", "/v2/a/manifests/x?ns=ghcr.io"), Listener.DOCKER_MIRROR)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "name"),
+    [
+        ("/v2/a/b/tags/list", Kind.TAGS, "a/b"),
+        (f"/v2/a/referrers/sha256:{'0' * 64}", Kind.REFERRERS, "a"),
+        ("/v2/a/blobs/uploads/", Kind.UPLOAD, "a"),
+        ("/v2/a/blobs/uploads", Kind.UPLOAD, "a"),
+        ("/v2/a/b/blobs/uploads/0123", Kind.UPLOAD, "a/b"),
+        ("/v2/blobs/blobs/uploads/0123", Kind.UPLOAD, "blobs"),
+    ],
+)
+def test_what_is_no_manifest_or_blob_is_told_apart(path: str, kind: Kind, name: str) -> None:
+    asked = parse(make_mocked_request("GET", path), Listener.FACADE)
+    assert (asked.form, asked.kind, asked.repository) == (Form.OWN, kind, Repository(OWN, name))
+    assert asked.upload == ("0123" if path.endswith("0123") else "")

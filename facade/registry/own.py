@@ -1,0 +1,168 @@
+"""The cluster's own repositories as clients read them (OCI distribution specification 1.1, "Pull" and "Content
+Discovery"): manifests by tag and digest, tags, referrers.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+import structlog
+from aiohttp import web
+from multidict import MultiMapping
+
+from cluster.cluster import Cluster
+from facade.metrics import Metrics
+from facade.registry.manifests import Answer
+from facade.registry.near import fetch_manifest
+from facade.registry.obtainable import Obtainable
+from facade.registry.problems import Problem
+from facade.settings import Waits
+from facade.sources import SourceName, offers
+from node.digest import Digest
+from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
+from node.manifest import INDEX_TYPES, OCI_INDEX, annotations_of, parse_manifest
+from node.records import Content
+from node.reference import Repository, Tag
+from node.store import Store
+
+log = structlog.get_logger(__name__)
+MOST_LISTED: Final = 10_000
+"""So many names are in one answer at most; a `Link` leads to the next."""
+
+
+class Own:
+    """Answers for own repositories."""
+
+    def __init__(self, store: Store, cluster: Cluster, obtainable: Obtainable, waits: Waits, metrics: Metrics) -> None:
+        self._store = store
+        self._owned = store.owned
+        self._cluster = cluster
+        self._obtainable = obtainable
+        self._waits = waits
+        self._metrics = metrics
+
+    async def manifest(self, repository: Repository, selector: Tag | Digest) -> Answer:
+        """The manifest that a tag or digest names, if its blobs can be had now.
+
+        Raises:
+            NotFoundError: the repository has no such manifest.
+            UnreachableError: it, or one of its blobs, is with members that are away.
+        """
+        content = await self._named(repository.name, selector)
+        if content is None:
+            await self._require(repository)
+            raise NotFoundError(f"{repository.name}: no manifest {selector}")
+        source, data = await self._bytes(repository, content.digest)
+        manifest = parse_manifest(data, content.media_type, content.digest)
+        if not (await self._obtainable.here(manifest) or await self._obtainable.around(manifest)):
+            raise UnreachableError(f"{repository.name}: blobs of {selector} are with members that are away")
+        return Answer(manifest, source)
+
+    async def tags(self, repository: Repository, query: MultiMapping[str]) -> web.Response:
+        """The list of tags, as `n` and `last` ask for it."""
+        await self._require(repository)
+        limit, after = _page(query)
+        tags = await self._owned.tags(repository.name, after, limit + 1)
+        return _listed({"name": repository.name, "tags": tags[:limit]}, f"/v2/{repository.name}/tags/list", tags, limit)
+
+    async def catalog(self, query: MultiMapping[str]) -> web.Response:
+        """The list of own repositories: no part of the specification, but clients know it from Docker's registry."""
+        limit, after = _page(query)
+        names = await self._owned.repositories(after, limit + 1)
+        return _listed({"repositories": names[:limit]}, "/v2/_catalog", names, limit)
+
+    async def referrers(self, repository: Repository, subject: Digest, query: MultiMapping[str]) -> web.Response:
+        """An index of what refers to a digest, known or not; with those that a client listed under a fallback tag."""
+        found = [await self._referrer(repository, content) for content in await self._referring(repository, subject)]
+        headers = {"Content-Type": OCI_INDEX}
+        wanted = query.get("artifactType")
+        if wanted is not None:
+            found = [each for each in found if each.get("artifactType", "") == wanted]
+            headers["OCI-Filters-Applied"] = "artifactType"
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
+        return web.Response(body=msgspec.json.encode(index), headers=headers)
+
+    async def _require(self, repository: Repository) -> None:
+        if not await self._owned.exists(repository.name):
+            raise Problem(404, "NAME_UNKNOWN", f"{repository.name}: nothing was ever pushed to it")
+
+    async def _named(self, name: str, selector: Tag | Digest) -> Content | None:
+        if isinstance(selector, Tag):
+            return await self._owned.tag(name, selector)
+        return await self._owned.manifest(name, selector)
+
+    async def _bytes(self, repository: Repository, digest: Digest) -> tuple[SourceName, bytes]:
+        """A manifest's bytes, from here or another member.
+
+        Raises:
+            UnreachableError: when neither has them now.
+        """
+        try:
+            return SourceName.LOCAL, await self._store.load(digest)
+        except NotFoundError:
+            pass
+        for offer in offers(self._cluster.holders(digest), None):
+            try:
+                async with asyncio.timeout(self._waits.answer_s):
+                    data = await fetch_manifest(self._store, self._cluster, repository, digest, offer)
+            except (LayermeshError, TimeoutError) as error:
+                log.info("member gave no manifest", digest=str(digest), why=str(error) or "no answer in time")
+            else:
+                self._metrics.fetched(SourceName.PEER, len(data))
+                return SourceName.PEER, data
+        raise UnreachableError(f"{digest}: the members that have it are away")
+
+    async def _referring(self, repository: Repository, subject: Digest) -> Sequence[Content]:
+        """What names the subject itself, and what clients listed for registries that do not look for themselves."""
+        found = {content.digest: content for content in await self._owned.referrers(repository.name, subject)}
+        tag = Tag(f"{subject.algorithm}-{subject.hex[:64]}")
+        listed = await self._owned.tag(repository.name, tag)
+        if listed is not None and listed.media_type in INDEX_TYPES:
+            try:
+                _, data = await self._bytes(repository, listed.digest)
+                named = parse_manifest(data, listed.media_type, listed.digest).names
+            except (UnreachableError, InvalidError) as error:
+                log.info("fallback tag not read", tag=tag.text, why=str(error))
+                named = ()
+            for each in named:
+                content = await self._owned.manifest(repository.name, each.digest)
+                if content is not None and content.subject == subject:
+                    found.setdefault(content.digest, content)
+        return sorted(found.values(), key=lambda content: str(content.digest))
+
+    async def _referrer(self, repository: Repository, content: Content) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "mediaType": content.media_type,
+            "digest": str(content.digest),
+            "size": content.size,
+        }
+        if content.artifact_type:
+            entry["artifactType"] = content.artifact_type
+        try:
+            annotations = annotations_of((await self._bytes(repository, content.digest))[1])
+        except UnreachableError as error:
+            log.info("referrer listed without its annotations", digest=str(content.digest), why=str(error))
+            annotations = {}
+        if annotations:
+            entry["annotations"] = annotations
+        return entry
+
+
+def _page(query: MultiMapping[str]) -> tuple[int, str]:
+    """How many names are asked for, and behind which."""
+    text = query.get("n")
+    if text is None:
+        return MOST_LISTED, query.get("last", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Problem(400, "PAGINATION_NUMBER_INVALID", f"n={text[:20]!r}: a number from 0 on is expected")
+    return min(int(text), MOST_LISTED), query.get("last", "")
+
+
+def _listed(body: dict[str, Any], path: str, found: Sequence[str], limit: int) -> web.Response:
+    headers = {"Content-Type": "application/json"}
+    if limit and len(found) > limit:
+        following = urlencode({"n": limit, "last": found[limit - 1]})
+        headers["Link"] = f'<{path}?{following}>; rel="next"'
+    return web.Response(body=msgspec.json.encode(body), headers=headers)

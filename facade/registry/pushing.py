@@ -1,0 +1,292 @@
+"""Pushing to own repositories, and deleting from them (OCI distribution specification 1.1, "Push" and "Content
+Management"): `201` is answered when what was pushed survives a loss of power.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from aiohttp import ClientError, web
+
+from facade.metrics import Metrics
+from facade.registry.problems import Problem
+from facade.registry.requests import Asked, Kind
+from node.catalog import Visibility
+from node.digest import Algorithm, Digest
+from node.errors import FullError, InvalidError, MismatchError, NotFoundError, ThrottledError
+from node.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from node.owned import MissingError
+from node.reference import Repository, Tag
+from node.repositories import Proof
+from node.store import Store
+from node.uploads import TakenOverError, Upload
+
+log = structlog.get_logger(__name__)
+STALL_S: Final = 60.0
+"""A client that sends nothing for so long is cut; what came stays, to be gone on with."""
+MOST_TAGS: Final = 64
+LONGEST_TYPE: Final = 255
+_SPAN: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
+Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
+
+
+class Pushing:
+    """Answers requests that change own repositories."""
+
+    def __init__(self, store: Store, metrics: Metrics, stall_s: float = STALL_S) -> None:
+        self._store = store
+        self._owned = store.owned
+        self._uploads = store.uploads
+        self._metrics = metrics
+        self._stall_s = stall_s
+        self._answers: Mapping[tuple[str, Kind], Answering] = {
+            ("POST", Kind.UPLOAD): self._begin,
+            ("PATCH", Kind.UPLOAD): self._append,
+            ("PUT", Kind.UPLOAD): self._finish,
+            ("GET", Kind.UPLOAD): self._tell,
+            ("HEAD", Kind.UPLOAD): self._tell,
+            ("DELETE", Kind.UPLOAD): self._cancel,
+            ("PUT", Kind.MANIFEST): self._manifest,
+            ("DELETE", Kind.MANIFEST): self._delete,
+            ("DELETE", Kind.BLOB): self._delete_blob,
+        }
+
+    def takes(self, method: str, kind: Kind) -> bool:
+        """Whether a request is answered here."""
+        return (method, kind) in self._answers
+
+    async def answer(self, request: web.Request, asked: Asked) -> web.Response:
+        """Answer a request that `takes` says yes to.
+
+        Raises:
+            Problem: with the specification's error code.
+            ConnectionError: when the client went away in the middle.
+        """
+        try:
+            return await self._answers[request.method, asked.kind](request, asked)
+        except MissingError as error:
+            raise Problem(404, "MANIFEST_BLOB_UNKNOWN", str(error)) from None
+        except NotFoundError as error:
+            raise Problem(404, _UNKNOWN[asked.kind], str(error)) from None
+        except TakenOverError as error:
+            raise Problem(409, "BLOB_UPLOAD_INVALID", str(error)) from None
+        except MismatchError as error:
+            raise Problem(400, "DIGEST_INVALID", str(error)) from None
+        except InvalidError as error:
+            raise Problem(400, "MANIFEST_INVALID", str(error)) from None
+        except ThrottledError as error:
+            raise Problem(429, "TOOMANYREQUESTS", str(error), {"Retry-After": "60"}) from None
+        except FullError as error:
+            log.warning("push refused", repository=str(asked.repository), why=str(error))
+            raise Problem(507, "UNKNOWN", f"no room: {error}") from None
+
+    async def _begin(self, request: web.Request, asked: Asked) -> web.Response:
+        if asked.upload:
+            raise Problem(405, "UNSUPPORTED", "an upload is begun at .../blobs/uploads/")
+        query = request.query
+        if "mount" in query:
+            digest = _digest(query["mount"])
+            if await self._mounted(asked.repository, digest, query.get("from")):
+                return _created(asked.repository, digest)
+        if "digest" not in query or "mount" in query:
+            upload = await self._uploads.begin(asked.repository, _algorithm(query.get("digest-algorithm")))
+            return web.Response(status=202, headers=_where(upload))
+        digest = _digest(query["digest"])
+        upload = await self._uploads.begin(asked.repository, digest.algorithm)
+        try:
+            return await self._completed(request, upload, upload.turn(), digest)
+        except BaseException:
+            await self._uploads.cancel(upload)
+            raise
+
+    async def _append(self, request: web.Request, asked: Asked) -> web.Response:
+        upload = await self._upload(asked)
+        await self._take(request, upload, upload.turn())
+        return web.Response(status=202, headers=_where(upload))
+
+    async def _finish(self, request: web.Request, asked: Asked) -> web.Response:
+        upload = await self._upload(asked)
+        if "digest" not in request.query:
+            raise Problem(400, "DIGEST_INVALID", "the query names no digest: PUT ...?digest=sha256:<64 hex>")
+        return await self._completed(request, upload, upload.turn(), _digest(request.query["digest"]))
+
+    async def _completed(self, request: web.Request, upload: Upload, turn: int, digest: Digest) -> web.Response:
+        await self._take(request, upload, turn)
+        await self._keep(upload, turn, digest)
+        return _created(upload.repository, digest)
+
+    async def _keep(self, upload: Upload, turn: int, digest: Digest) -> None:
+        holding = await self._uploads.finish(upload, turn, digest)
+        await self._owned.add_blob(upload.repository.name, digest, holding.size)
+
+    async def _tell(self, request: web.Request, asked: Asked) -> web.Response:
+        return web.Response(status=204, headers=_where(await self._upload(asked)))
+
+    async def _cancel(self, request: web.Request, asked: Asked) -> web.Response:
+        await self._uploads.cancel(await self._upload(asked))
+        return web.Response(status=204)
+
+    async def _manifest(self, request: web.Request, asked: Asked) -> web.Response:
+        data = await self._read(request, MAX_MANIFEST_BYTES)
+        named = asked.selector if isinstance(asked.selector, Digest) else None
+        digest = Digest.of(data, named.algorithm) if named else Digest.of(data)
+        if named not in (None, digest):
+            raise MismatchError(f"{named}: the manifest's {len(data)} bytes hash to {digest}")
+        manifest = parse_manifest(data, request.headers.get("Content-Type"), digest)
+        if len(manifest.artifact_type) > LONGEST_TYPE:
+            raise InvalidError(f"manifest: artifactType has more than {LONGEST_TYPE} characters")
+        tags = [asked.selector] if isinstance(asked.selector, Tag) else _tags(request)
+        await self._keep_manifest(asked.repository, manifest, tags)
+        headers = {
+            "Location": f"/v2/{asked.repository.name}/manifests/{asked.selector}",
+            "Docker-Content-Digest": str(digest),
+        }
+        if manifest.subject is not None:
+            headers["OCI-Subject"] = str(manifest.subject)
+        if named and tags:
+            headers["OCI-Tag"] = ", ".join(tag.text for tag in tags)
+        return web.Response(status=201, headers=headers)
+
+    async def _keep_manifest(self, repository: Repository, manifest: Manifest, tags: list[Tag]) -> None:
+        """The bytes first: who sees the record finds them. What no repository names in the end is in nobody's way."""
+        await self._store.put(manifest.digest, manifest.data, Proof(Visibility.MEMBERS), repository)
+        await self._store.sync(manifest.digest)
+        await self._owned.push(repository.name, manifest, tags)
+
+    async def _delete(self, request: web.Request, asked: Asked) -> web.Response:
+        if isinstance(asked.selector, Tag):
+            await self._owned.delete_tag(asked.repository.name, asked.selector)
+        else:
+            await self._owned.delete_manifest(asked.repository.name, asked.digest)
+        return web.Response(status=202)
+
+    async def _delete_blob(self, request: web.Request, asked: Asked) -> web.Response:
+        await self._owned.delete_blob(asked.repository.name, asked.digest)
+        return web.Response(status=202)
+
+    async def _upload(self, asked: Asked) -> Upload:
+        return await self._uploads.find(asked.repository, asked.upload)
+
+    async def _mounted(self, repository: Repository, digest: Digest, source: str | None) -> bool:
+        """Let a blob of another own repository, or a public one that is here, belong to this one as well."""
+        if source is None:
+            names = await self._owned.having(digest)
+        else:
+            names = (source,)
+        for name in names:
+            content = await self._owned.blob(name, digest)
+            if content is not None:
+                await self._owned.add_blob(repository.name, digest, content.size)
+                return True
+        holding = await self._store.find(digest)
+        if holding is None or holding.visibility is not Visibility.PUBLIC:
+            return False
+        await self._store.sync(digest)
+        await self._owned.add_blob(repository.name, digest, holding.size)
+        return True
+
+    async def _take(self, request: web.Request, upload: Upload, turn: int) -> None:
+        """Append the request's body. What came before it broke off stays."""
+        expected = self._expected(request, upload)
+        before = upload.size
+        async for chunk in self._chunks(request):
+            await upload.write(turn, chunk)
+        await upload.written()
+        if expected is not None and upload.size - before != expected:
+            raise Problem(
+                400, "SIZE_INVALID", f"the body has {upload.size - before} bytes, Content-Range says {expected}"
+            )
+
+    def _expected(self, request: web.Request, upload: Upload) -> int | None:
+        """How many bytes Content-Range says come; they must begin where those that came end."""
+        text = request.headers.get("Content-Range")
+        if text is None:
+            return None
+        found = _SPAN.fullmatch(text.strip())
+        if found is None or int(found[2]) < int(found[1]):
+            raise Problem(400, "BLOB_UPLOAD_INVALID", f"Content-Range {text[:60]!r}: <first>-<last> is expected")
+        first, last = int(found[1]), int(found[2])
+        length = request.content_length
+        if first != upload.size:
+            message = f"the next byte is {upload.size}, not {first}"
+            raise Problem(416, "BLOB_UPLOAD_INVALID", message, _where(upload))
+        if length is not None and length != last - first + 1:
+            raise Problem(400, "SIZE_INVALID", f"Content-Length {length} is not what Content-Range {text[:60]!r} says")
+        return last - first + 1
+
+    async def _chunks(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            ConnectionError: when it breaks off, or nothing comes for long.
+        """
+        try:
+            while True:
+                async with asyncio.timeout(self._stall_s):
+                    chunk = await request.content.readany()
+                if not chunk:
+                    return
+                yield chunk
+        except TimeoutError:
+            raise ConnectionResetError(f"the client sent nothing for {self._stall_s:g} s") from None
+        except ClientError as error:
+            raise ConnectionResetError(f"the client went away: {error}") from None
+
+    async def _read(self, request: web.Request, most: int) -> bytes:
+        if (request.content_length or 0) > most:
+            raise Problem(413, "SIZE_INVALID", f"{request.content_length} bytes: manifests have at most {most}")
+        data = bytearray()
+        async for chunk in self._chunks(request):
+            data += chunk
+            if len(data) > most:
+                raise Problem(413, "SIZE_INVALID", f"the manifest has more than {most} bytes")
+        return bytes(data)
+
+
+_UNKNOWN: Final = {
+    Kind.MANIFEST: "MANIFEST_UNKNOWN",
+    Kind.BLOB: "BLOB_UNKNOWN",
+    Kind.UPLOAD: "BLOB_UPLOAD_UNKNOWN",
+}
+
+
+def _where(upload: Upload) -> dict[str, str]:
+    """How far an upload has come, and where it goes on."""
+    return {
+        "Location": f"/v2/{upload.repository.name}/blobs/uploads/{upload.name}",
+        "Range": f"0-{max(0, upload.size - 1)}",
+        "Docker-Upload-UUID": upload.name,
+    }
+
+
+def _created(repository: Repository, digest: Digest) -> web.Response:
+    headers = {"Location": f"/v2/{repository.name}/blobs/{digest}", "Docker-Content-Digest": str(digest)}
+    return web.Response(status=201, headers=headers)
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except InvalidError as error:
+        raise Problem(400, "DIGEST_INVALID", str(error)) from None
+
+
+def _algorithm(text: str | None) -> Algorithm:
+    try:
+        return Algorithm(text) if text is not None else Algorithm.SHA256
+    except ValueError:
+        known = ", ".join(Algorithm)
+        raise Problem(400, "DIGEST_INVALID", f"digest-algorithm {text!r:.40}: known are {known}") from None
+
+
+def _tags(request: web.Request) -> list[Tag]:
+    """Tags that a manifest pushed by digest is given as well."""
+    texts = request.query.getall("tag", [])
+    if len(texts) > MOST_TAGS:
+        raise Problem(414, "TAG_INVALID", f"{len(texts)} tags: at most {MOST_TAGS} are given at once")
+    try:
+        return [Tag.parse(text) for text in texts]
+    except InvalidError as error:
+        raise Problem(400, "TAG_INVALID", str(error)) from None

@@ -1,0 +1,106 @@
+"""Own repositories: what is pushed is pulled, from the node it was pushed to and from the other members."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from node.manifest import MAX_MANIFEST_BYTES
+from node.reference import Tag
+from tests.facade.machine import Machine, machine, until
+from tests.facade.pusher import Pusher
+from tests.fakes.images import FakeImage, make_image
+from tests.fakes.registry import FakeRegistry
+
+MIB = 1024 * 1024
+SECRET = b"a secret of the whole cluster"
+
+
+@pytest.fixture
+def image() -> FakeImage:
+    return make_image("pushed", (3 * MIB, 300_000))
+
+
+async def _pull(node: Machine, image: FakeImage, tag: str, name: str = "team/app") -> set[str]:
+    """Pull an image from an own repository; where its blobs came from."""
+    answer = await node.get(f"/v2/{name}/manifests/{tag}")
+    assert (answer.status, answer.data) == (200, image.manifest.data)
+    assert answer.headers["Docker-Content-Digest"] == str(image.manifest.digest)
+    sources = set()
+    for blob in image.blobs:
+        got = await node.get(f"/v2/{name}/blobs/{blob.digest}")
+        assert (got.status, got.data) == (200, blob.data)
+        sources.add(got.source)
+    return sources
+
+
+async def _known(node: Machine, tag: str, name: str = "team/app", limit_s: float = 10.0) -> None:
+    """Wait until a tag that was pushed elsewhere means something here."""
+    async with asyncio.timeout(limit_s):
+        while await node.store.owned.tag(name, Tag(tag)) is None:
+            await node.store.owned.news.wait()
+
+
+async def test_what_is_pushed_is_pulled_by_tag_and_digest(node: Machine, image: FakeImage) -> None:
+    await Pusher(node).image(image, "v1")
+    assert await _pull(node, image, "v1") == {"local"}
+    assert await _pull(node, image, str(image.manifest.digest)) == {"local"}
+
+
+async def test_a_tag_that_moves_is_seen_at_once_though_the_old_answer_was_warm(node: Machine, image: FakeImage) -> None:
+    pusher, other = Pusher(node), make_image("other", (1000,))
+    await pusher.image(image, "latest")
+    for _ in range(2):
+        await _pull(node, image, "latest")
+    await pusher.image(other, "latest")
+    await _pull(node, other, "latest")
+
+
+async def test_another_member_serves_what_was_pushed_here(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry, secret=SECRET))
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,)))
+        await Pusher(a).image(image, "v1")
+        await _known(b, "v1")
+        assert "peer" in await _pull(b, image, "v1")
+        sources = {source for source, size in b.metrics.fetched_bytes.items() if size}
+        assert sources == {"peer"}  # those that are local by now were fetched ahead
+        assert json.loads((await b.get("/v2/team/app/tags/list")).data) == {"name": "team/app", "tags": ["v1"]}
+
+
+async def test_a_stranger_learns_nothing_of_own_repositories(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry))
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, joins=(a.mesh,)))
+        await Pusher(a).image(image, "v1")
+        public = registry.push("team/public", make_image("public", (1000,)), "v1")
+        assert (await a.manifest("v1", name="team/public")).status == 200
+        await until(lambda: b.cluster.holders(public.manifest.digest))  # its log was read as far as that
+        assert not any(b.cluster.holders(one.digest) for one in (image.manifest, *image.blobs))
+        assert (await b.get("/v2/team/app/manifests/v1")).status == 404
+
+
+@pytest.mark.parametrize("path", ["docker.io/team/app", "team/app"])
+async def test_nothing_is_pushed_to_what_is_mirrored(node: Machine, path: str) -> None:
+    query = "?ns=docker.io" if path == "team/app" else ""
+    answer = await node.ask(f"{node.facade}/v2/{path}/blobs/uploads/{query}", "POST")
+    assert answer.status == 405 and b"UNSUPPORTED" in answer.data
+    answer = await node.ask(f"{node.docker}/v2/{path}/blobs/uploads/", "POST")
+    assert answer.status == 405
+
+
+async def test_a_manifest_whose_blobs_were_not_pushed_is_refused(node: Machine, image: FakeImage) -> None:
+    answer = await Pusher(node).manifest("v1", image.manifest.data, image.manifest.media_type)
+    assert answer.status == 404 and b"MANIFEST_BLOB_UNKNOWN" in answer.data
+    assert (await node.get("/v2/team/app/manifests/v1")).status == 404
+
+
+async def test_a_manifest_that_is_too_large_is_refused(node: Machine) -> None:
+    answer = await Pusher(node).manifest("v1", bytes(MAX_MANIFEST_BYTES + 1))
+    assert answer.status == 413 and b"SIZE_INVALID" in answer.data
