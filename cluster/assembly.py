@@ -95,7 +95,7 @@ async def _peers(
 ) -> Peers:
     cache: LogCache | None = None
     try:
-        cache = await stack.enter_async_context(open_cache(store.folder))
+        cache = await stack.enter_async_context(open_cache(store.folder, store.log_id))
     except CacheError as error:
         warned["cache"] = f"what peers hold is not kept on disk: {error}"
     penalties = Penalties(config.timings)

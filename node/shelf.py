@@ -18,10 +18,10 @@ from node.errors import FullError, NotFoundError
 from node.folder import Folder
 from node.growing import reason
 from node.hashing import DigestPass, LeafPass, Pass, run_through
-from node.holding import Entry, Stamp
+from node.holding import Entry, Stamp, key_of
 from node.source import Wanted
 from node.unixfs import Dag, build_dag
-from node.visibility import Proof, Shown, Visibility
+from node.visibility import FOREVER, Proof, Shown, Visibility
 from node.workers import Workers
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -125,7 +125,9 @@ class Shelf:
         await self.database.write(partial(self.catalog.verified, entry, stamp))
 
     async def adopt(self, digest: Digest, ease: float = 0.0) -> None:
-        """Enter a file that has no row, if its bytes are right; else remove it. It is private until it is proved anew.
+        """Enter a file that has no row, if its bytes are right; else remove it.
+
+        It is private until it is proved anew, unless a client of this node pushed it.
 
         Raises:
             FullError: when the catalog cannot be written.
@@ -150,7 +152,13 @@ class Shelf:
         if dag is None:
             self._remove(digest)
         else:
-            self.catalog.keep(transaction, digest, dag, stamp, Shown())
+            shown = Shown(members_until=FOREVER) if self._was_pushed(transaction, digest) else Shown()
+            self.catalog.keep(transaction, digest, dag, stamp, shown)
+
+    def _was_pushed(self, transaction: Transaction, digest: Digest) -> bool:
+        """Whether a client of this node brought it to an own repository; what other members claim shows nothing."""
+        sql = "SELECT 1 FROM records WHERE digest = ? AND kind != 'tag' AND origin = ?"
+        return transaction.row(sql, (key_of(digest), self.database.meta["node_id"])) is not None
 
     async def _checked(self, entry: Entry) -> Entry:
         async with self._checking:  # whoever comes second finds it done

@@ -1,7 +1,8 @@
 """The peers' logs on disk, so that a node that starts anew need not read them again. A cache: it may be lost.
 
-Tables (SQLite, WAL, in DATA/cluster.db): `peers(id, log, since, proven, read_at)` and `lines(peer, key, line)`, where a
-line is a msgpack array as the peer sent it and `key` is what a later line replaces.
+Tables (SQLite, WAL, in DATA/cluster.db): `peers(id, log, since, proven, read_at)`; `lines(peer, key, line)`, where a
+line is a msgpack array as the peer sent it and `key` is what a later line replaces; `belongs(log)`, the catalog's log
+id.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS peers (
 CREATE TABLE IF NOT EXISTS lines (
     peer TEXT NOT NULL, key TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (peer, key)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS belongs (log TEXT NOT NULL);
 """
 
 
@@ -156,19 +158,21 @@ class LogCache:
 
 
 @asynccontextmanager
-async def open_cache(folder: Path) -> AsyncIterator[LogCache]:
+async def open_cache(folder: Path, log_id: str = "") -> AsyncIterator[LogCache]:
     """Open DATA/cluster.db; one that is damaged, or of another version, is made anew.
+
+    So is one that was kept beside another catalog than that of `log_id`: what was read then may be lost there.
 
     Raises:
         CacheError: when not even a new one can be made.
     """
     path = folder / "cluster.db"
     try:
-        database = await _open(path)
+        database = await _open(path, log_id)
     except sqlite3.Error:
         try:
             await asyncio.to_thread(_remove, path)
-            database = await _open(path)
+            database = await _open(path, log_id)
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{path.name}: {error}") from None
     try:
@@ -177,7 +181,7 @@ async def open_cache(folder: Path) -> AsyncIterator[LogCache]:
         await database.close()
 
 
-async def _open(path: Path) -> aiosqlite.Connection:
+async def _open(path: Path, log_id: str) -> aiosqlite.Connection:
     database = await aiosqlite.connect(path)
     try:
         found = list(await database.execute_fetchall("PRAGMA user_version"))
@@ -186,10 +190,20 @@ async def _open(path: Path) -> aiosqlite.Connection:
         await database.execute("PRAGMA journal_mode = WAL")
         await database.execute("PRAGMA synchronous = NORMAL")
         await database.executescript(f"{_TABLES} PRAGMA user_version = {SCHEMA};")
+        await _belong(database, log_id)
     except BaseException:
         await database.close()
         raise
     return database
+
+
+async def _belong(database: aiosqlite.Connection, log_id: str) -> None:
+    """Begin anew when the peers' logs were read for another catalog."""
+    found = list(await database.execute_fetchall("SELECT log FROM belongs"))
+    if found != [(log_id,)]:
+        await database.executescript("DELETE FROM peers; DELETE FROM lines; DELETE FROM belongs;")
+        await database.execute("INSERT INTO belongs VALUES (?)", (log_id,))
+        await database.commit()
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ Discovery"): manifests by tag and digest, tags, referrers.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from facade.registry.obtainable import Obtainable
 from facade.registry.problems import Problem
 from facade.settings import Waits
 from facade.sources import SourceName, offers
+from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.manifest import INDEX_TYPES, OCI_INDEX, annotations_of, parse_manifest
@@ -99,10 +101,10 @@ class Own:
         Raises:
             UnreachableError: when neither has them now.
         """
-        try:
-            return SourceName.LOCAL, await self._store.load(digest)
-        except NotFoundError:
-            pass
+        holding = await self._store.find(digest)
+        if holding is not None and holding.visibility is not Visibility.PRIVATE:  # see `Blobs`
+            with suppress(NotFoundError):
+                return SourceName.LOCAL, await self._store.load(digest)
         for offer in offers(self._cluster.holders(digest), None):
             try:
                 async with asyncio.timeout(self._waits.answer_s):

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from node.catalog import Audience, Change, Visibility
 from node.digest import Digest
 from node.errors import NotFoundError
 from node.store import Store, open_store
+from node.visibility import Proof
 from tests.node.contents import ALPINE, MIB, PUBLIC, content, image
 
 DATA = content(2 * MIB)
@@ -206,3 +209,32 @@ async def test_a_synced_file_is_trusted_after_a_loss_of_power(tmp_path: Path) ->
     async with open_store(tmp_path) as store:
         flip(file_of(store), restore_times=True)  # were it verified again, this would show
         assert await read(store) != DATA
+
+
+async def test_own_repositories_outlive_a_catalog_that_breaks(tmp_path: Path) -> None:
+    """Nothing but the catalog knows their names, so what can still be read of them is taken over."""
+    async with open_store(tmp_path) as store:
+        for at in range(300):
+            await store.put(Digest.of(at.to_bytes(2, "big")), at.to_bytes(2, "big"), PUBLIC)
+        await store.put(DIGEST, DATA, Proof(Visibility.MEMBERS))
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+        node_id = store.node_id
+    with (tmp_path / "catalog.db").open("r+b") as file:
+        (root,) = _pages_of(tmp_path / "catalog.db", "blobs")
+        file.seek((root - 1) * 4096)
+        file.write(content(4096))
+    async with open_store(tmp_path) as store, asyncio.timeout(30):
+        for at in range(300):
+            await store.find(Digest.of(at.to_bytes(2, "big")))
+        await store.settled()
+        assert (tmp_path / "catalog.db.damaged").exists()
+        assert store.node_id == node_id
+        found = await store.owned.blob("team/app", DIGEST)
+        assert found is not None and found.size == len(DATA)
+        holding = await store.find(DIGEST)
+        assert holding is not None and holding.visibility is Visibility.MEMBERS
+
+
+def _pages_of(catalog: Path, table: str) -> tuple[int, ...]:
+    with closing(sqlite3.connect(catalog)) as connection:
+        return tuple(connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone())
