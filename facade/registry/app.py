@@ -16,6 +16,7 @@ from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
+from facade.registry.listings import Listings, ListingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.obtainable import Obtainable
 from facade.registry.own import Own
@@ -33,10 +34,11 @@ log = structlog.get_logger(__name__)
 WARM_BYTES: Final = 64 * 1024
 WARM_ENTRIES: Final = 256
 WARM_S: Final = 60.0
+_UNKNOWN: Final = {Kind.BLOB: "BLOB_UNKNOWN", Kind.TAGS: "NAME_UNKNOWN"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class RegistryUpstream(ManifestUpstream, PassingUpstream, Protocol):
+class RegistryUpstream(ManifestUpstream, PassingUpstream, ListingUpstream, Protocol):
     """All that the registry asks of the registries behind it."""
 
     def serves(self, namespace: str) -> bool: ...
@@ -69,6 +71,7 @@ class Registry:
     ) -> None:
         self._own = own
         self._pushing = pushing
+        self._listings = Listings(upstream)
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -116,7 +119,7 @@ class Registry:
             headers = {"Content-Range": f"bytes */{error.size}"}
             raise Problem(416, "SIZE_INVALID", str(error), headers) from None
         except LayermeshError as error:
-            code = "BLOB_UNKNOWN" if asked.kind is Kind.BLOB else "MANIFEST_UNKNOWN"
+            code = _UNKNOWN.get(asked.kind, "MANIFEST_UNKNOWN")
             raise unserved(error, asked.form, code) from None
 
     async def _pull(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
@@ -128,7 +131,7 @@ class Registry:
             return await self._own.tags(asked.repository, request.query)
         if asked.form is Form.OWN and asked.kind is Kind.REFERRERS:
             return await self._own.referrers(asked.repository, asked.digest, request.query)
-        raise Problem(404, "NAME_UNKNOWN", "this node does not have that of a mirrored repository")
+        return await self._listings.answer(request, asked)
 
     def _asked(self, request: web.Request, listener: Listener) -> Asked:
         try:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlencode
 
 from facade.upstream.aside import Aside
 from facade.upstream.asking import Asker, Question
@@ -23,7 +24,7 @@ from node.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Descriptor, Manife
 from node.reference import Repository, Tag
 from node.source import Sink, Wanted
 
-__all__ = ["Fetched", "Limits", "Passage", "RequestHook", "Resolved", "Upstreams"]
+__all__ = ["Fetched", "Limits", "Listing", "Passage", "RequestHook", "Resolved", "Upstreams"]
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 _OK: Final = frozenset({200})
@@ -32,6 +33,8 @@ _NO_HEAD: Final = frozenset({200, 403, 405})
 _LIMITS: Final = Limits()
 _FROM: Final = re.compile(r"bytes=(\d{1,19})-\d{0,19}")
 _RANGED: Final = frozenset({200, 206, 416})
+_MOST_LISTED_BYTES: Final = 8 * 1024 * 1024
+_NEXT: Final = re.compile(r"""<([^>]{1,2048})>\s*;[^,]*\brel="?next\b""", re.IGNORECASE)
 
 
 def _ignore(namespace: str, code: str, seconds: float) -> None:
@@ -68,6 +71,16 @@ class Passage:
     length: int | None
     total: int | None
     body: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of a list as upstream gives it; `next_page` is what its `Link` leads to, `filters` what it applied."""
+
+    data: bytes
+    content_type: str
+    next_page: str | None
+    filters: str | None
 
 
 class Upstreams:
@@ -172,6 +185,19 @@ class Upstreams:
             descriptor = Descriptor(found.media_type, found.digest, len(found.data), Role.MANIFEST)
             return Resolved(descriptor, fetched.anonymous)
         return Resolved(Descriptor(media_type, named, size, Role.MANIFEST), anonymous)
+
+    async def listing(self, repository: Repository, path: str, query: Mapping[str, str]) -> Listing:
+        """GET a page of tags or referrers; where what credentials open is refused to clients, none are sent."""
+        anonymous = self.config(repository.namespace).access is Access.REFUSE
+        target = f"{path}?{urlencode(query)}" if query else path
+        answer, _ = await self._ask("GET", repository, target, anonymous=anonymous)
+        try:
+            data = await answer.document(_MOST_LISTED_BYTES, self._limits.document_s)
+        finally:
+            answer.close()
+        found = _NEXT.search(answer.headers.get("Link", ""))
+        content_type = answer.headers.get("Content-Type", "application/json")
+        return Listing(data, content_type, found[1] if found else None, answer.headers.get("OCI-Filters-Applied"))
 
     async def prove_public(self, repository: Repository, digest: Digest) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.

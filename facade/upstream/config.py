@@ -7,7 +7,7 @@ from typing import Final, Self
 from yarl import URL
 
 from node.errors import InvalidError
-from node.reference import DOCKER_HUB, Repository
+from node.reference import DOCKER_HUB, OWN, Repository
 
 
 class Access(StrEnum):
@@ -38,6 +38,10 @@ class UpstreamConfig:
             InvalidError: naming the part that is malformed and what is allowed.
         """
         Repository.parse(namespace, "name")
+        if namespace.lower() == OWN:
+            raise InvalidError(
+                f"registry namespace {namespace!r}: that is the cluster's own; name the upstream by its host"
+            )
         return cls(namespace.lower(), _parse_endpoint(endpoint), public, access)
 
 

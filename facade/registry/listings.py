@@ -1,0 +1,52 @@
+"""Lists of mirrored repositories, which only their registry knows: passed through, and never remembered."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from aiohttp import web
+
+from facade.registry.requests import Asked, Kind
+from facade.upstream.client import Listing
+from node.errors import NotFoundError
+from node.reference import Repository
+
+_PARAMETERS: Final = {Kind.TAGS: ("n", "last"), Kind.REFERRERS: ("artifactType",)}
+
+
+class ListingUpstream(Protocol):
+    """The registries behind us, as those who know what they have."""
+
+    async def listing(self, repository: Repository, path: str, query: Mapping[str, str]) -> Listing: ...
+
+
+class Listings:
+    """Answers for tags and referrers of mirrored repositories."""
+
+    def __init__(self, upstream: ListingUpstream) -> None:
+        self._upstream = upstream
+
+    async def answer(self, request: web.Request, asked: Asked) -> web.Response:
+        """What upstream says.
+
+        Raises:
+            LayermeshError: when it says nothing, or not to us.
+        """
+        path = "tags/list" if asked.kind is Kind.TAGS else f"referrers/{asked.digest}"
+        query = {name: request.query[name] for name in _PARAMETERS[asked.kind] if name in request.query}
+        listing = await self._upstream.listing(asked.repository, path, query)
+        headers = {"Content-Type": listing.content_type, "Layermesh-Source": "upstream"}
+        if listing.filters:
+            headers["OCI-Filters-Applied"] = listing.filters
+        if listing.next_page:
+            headers["Link"] = f'<{_here(request, listing.next_page)}>; rel="next"'
+        return web.Response(body=listing.data, headers=headers)
+
+
+def _here(request: web.Request, following: str) -> str:
+    """Where upstream's next page is found through this node: the same path, with upstream's parameters."""
+    pairs = [(name, value) for name, value in parse_qsl(urlsplit(following).query) if name != "ns"]
+    pairs += [("ns", value) for value in request.query.getall("ns", [])]
+    if not pairs:
+        raise NotFoundError("upstream's next page has no parameters")
+    return f"{request.path}?{urlencode(pairs)}"
