@@ -114,6 +114,27 @@ class Owned:
         )
         return tuple(str(name) for (name,) in rows)
 
+    async def page(self, after: int, limit: int = 1000) -> tuple[tuple[Record, ...], int | None]:
+        """What there is now, some at a time, blobs' records before those that name them; and from where to go on.
+
+        Raises as `tag`.
+        """
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS}, seq FROM records WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
+            (after, limit),
+        )
+        return tuple(_record(row) for row in rows), int(rows[-1][-1]) if len(rows) == limit else None
+
+    async def restore(self, records: Sequence[Record]) -> int:
+        """Enter what a backup says as if it were pushed now; how much of it was not so already.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        news: list[Record] = []
+        await self._write(lambda edit: news.extend(record for record in records if edit.restore(record)))
+        return len(news)
+
     async def conflicts(self) -> tuple[Conflict, ...]:
         """The tags that were written by two nodes at once, until they are written again. Raises as `tag`."""
         rows = await self._database.read(
@@ -232,6 +253,14 @@ class _Edit:
     def put(self, repository: str, kind: Kind, name: str, content: Content) -> None:
         """Write what this node's client says now."""
         self._write(repository, kind, name, content)
+
+    def restore(self, record: Record) -> bool:
+        """Write what a backup says, unless it holds already; whether it was written."""
+        held = _find(record.repository, record.kind, record.name, self._transaction)
+        if held is not None and held.content == record.content:
+            return False
+        self._write(record.repository, record.kind, record.name, record.content)
+        return True
 
     def remove(self, repository: str, kind: Kind, name: str) -> None:
         """Delete what is there.

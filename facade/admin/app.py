@@ -1,4 +1,4 @@
-"""The admin listener: health, metrics, and what `layermesh status`, `peers` and `where` show."""
+"""The admin listener: health, metrics, and what the commands of `layermesh` ask a running node for."""
 
 import time
 from typing import Final
@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
 from facade.hosts import guard
@@ -20,8 +21,8 @@ _PATHS: Final = "/api/status, /api/peers, /api/where?ref=, /metrics, /livez or /
 _STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
-def admin_app(node: Running, where: Where, listen: Address) -> web.Application:
-    """The application of the admin listener; reading only."""
+def admin_app(node: Running, where: Where, listen: Address, own: OwnRepositories | None = None) -> web.Application:
+    """The application of the admin listener."""
     admin = _Admin(node, where)
     app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
     app.router.add_get("/livez", admin.livez)
@@ -30,6 +31,11 @@ def admin_app(node: Running, where: Where, listen: Address) -> web.Application:
     app.router.add_get("/api/status", admin.status)
     app.router.add_get("/api/peers", admin.peers)
     app.router.add_get("/api/where", admin.where)
+    if own is not None:
+        app.router.add_get("/api/own/records", own.records)
+        app.router.add_post("/api/own/records", own.restore)
+        app.router.add_get("/api/own/blob", own.blob, allow_head=False)
+        app.router.add_put("/api/own/blob", own.put_blob)
     return app
 
 

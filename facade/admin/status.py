@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,10 +16,13 @@ from facade.clock import ClockWatch
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
 from facade.upstream.config import UpstreamConfig
+from node.errors import UnreachableError
+from node.owned import Conflict
 from node.store import Stats
 
 LOW_DISK_BYTES: Final = 512 * 1024 * 1024
 MOST_PEER_WARNINGS: Final = 5
+MOST_CONFLICT_WARNINGS: Final = 20
 
 
 class Held(Protocol):
@@ -112,6 +115,7 @@ class Running:
     cluster: Neighbourhood
     upstreams: Sequence[UpstreamConfig]
     available: Callable[[str], bool]
+    conflicts: Callable[[], Awaitable[Sequence[Conflict]]]
     metrics: Metrics
     readiness: Readiness
     clock: ClockWatch
@@ -148,6 +152,7 @@ async def status(node: Running) -> StatusReport:
             *([node.clock.warning] if node.clock.warning else []),
             *node.cluster.warnings,
             *_peer_warnings(node.cluster.peers()),
+            *await _conflict_warnings(node),
             *_upstream_warnings(node),
         ],
     )
@@ -190,6 +195,18 @@ def _disk_warnings(free: int | None, data: Path) -> list[str]:
     if free >= LOW_DISK_BYTES:
         return []
     return [f"{data}: only {free // (1024 * 1024)} MiB are free; what does not fit is passed on without being kept"]
+
+
+async def _conflict_warnings(node: Running) -> list[str]:
+    try:
+        found = await node.conflicts()
+    except UnreachableError as error:
+        return [f"own repositories: {error}"]
+    return [
+        f"{each.repository}:{each.tag} was written on two nodes at once: {each.digest or 'its deletion'} counts,"
+        f" {each.rival or 'its deletion'} was lost; write it again to settle it"
+        for each in found[:MOST_CONFLICT_WARNINGS]
+    ]
 
 
 def _upstream_warnings(node: Running) -> list[str]:

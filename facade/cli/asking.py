@@ -1,8 +1,9 @@
 """Asks a running node, by its admin listener."""
 
 import http.client
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -12,6 +13,8 @@ from facade.settings import Address
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
 
 PATIENCE_S: Final = 10.0
+LONG_S: Final = 300.0
+"""For what the node has to write to its disk before it answers."""
 
 
 def ask(admin: Address, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -23,6 +26,27 @@ def ask(admin: Address, path: str, query: Mapping[str, str] | None = None) -> An
     """
     target = path + "".join(f"?{name}={quote(value, safe='')}" for name, value in (query or {}).items())
     status, body = _get(reachable(admin), target)
+    return _answer(admin, status, body)
+
+
+def send(admin: Address, method: str, target: str, body: bytes | IO[bytes], length: int) -> Any:
+    """The decoded JSON of the answer to a request with a body of `length` bytes. Raises as `ask`."""
+    headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
+    with _answering(reachable(admin), method, target, body, headers) as response:
+        status, data = response.status, response.read()
+    return _answer(admin, status, data)
+
+
+@contextmanager
+def fetched(admin: Address, target: str) -> Iterator[http.client.HTTPResponse]:
+    """An answer's body, to be read. Raises as `ask`."""
+    with _answering(reachable(admin), "GET", target) as response:
+        if response.status != 200:
+            _answer(admin, response.status, response.read())
+        yield response
+
+
+def _answer(admin: Address, status: int, body: bytes) -> Any:
     try:
         answer = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -35,11 +59,22 @@ def ask(admin: Address, path: str, query: Mapping[str, str] | None = None) -> An
 
 
 def _get(admin: Address, target: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=PATIENCE_S)
-    try:
-        connection.request("GET", target)
-        response = connection.getresponse()
+    with _answering(admin, "GET", target) as response:
         return response.status, response.read()
+
+
+@contextmanager
+def _answering(
+    admin: Address,
+    method: str,
+    target: str,
+    body: bytes | IO[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=PATIENCE_S if body is None else LONG_S)
+    try:
+        connection.request(method, target, body, headers or {})
+        yield connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(
             f"no node answers at {admin} ({_reason(error)}): start one with `layermesh up`,"

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from cluster.cluster import Cluster, open_cluster
 from facade.admin.app import admin_app
+from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
 from facade.background import Background
@@ -59,6 +60,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             cluster=cluster,
             upstreams=wiring.facade.upstreams,
             available=upstreams.available,
+            conflicts=store.owned.conflicts,
             metrics=metrics,
             readiness=Readiness(),
             clock=clock,
@@ -81,7 +83,7 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -
 def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, cluster, namespaces, running.listeners["facade"])
-    return admin_app(running, where, running.listeners["admin"])
+    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, cluster))
 
 
 def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:

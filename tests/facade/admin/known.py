@@ -7,6 +7,7 @@ from node.cid import Cid
 from node.digest import Digest
 from node.errors import NotFoundError
 from node.manifest import OCI_INDEX, OCI_MANIFEST
+from node.owned import Conflict
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 from node.store import Stats
@@ -27,6 +28,10 @@ class Known:
         self.held_by: dict[Digest, tuple[Holder, ...]] = {}
         self.neighbours: tuple[PeerStatus, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        self.written_twice: tuple[Conflict, ...] = ()
+
+    async def conflicts(self) -> tuple[Conflict, ...]:
+        return self.written_twice
 
     @property
     def stats(self) -> Stats:

@@ -50,6 +50,7 @@ def running(known: Known, tmp_path: Path) -> Running:
         cluster=known,
         upstreams=(UpstreamConfig("docker.io", URL("https://registry-1.docker.io/"), public=True),),
         available=lambda namespace: False,
+        conflicts=known.conflicts,
         metrics=Metrics(),
         readiness=Readiness(),
         clock=ClockWatch(),
