@@ -3,6 +3,7 @@
 import re
 import selectors
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import ExitStack, closing
@@ -41,8 +42,39 @@ def _spin(ready: selectors.BaseSelector, target: str, seconds: float) -> int:
     return count
 
 
-def requests_per_second(port: int, target: str, connections: int, seconds: float, accept: str) -> float:
-    """What wrk gets with one thread and keep-alive connections.
+def heads_per_second(port: int, target: str, connections: int, seconds: float, accept: str) -> float:
+    """HEAD requests that are answered 200, over keep-alive connections; wrk would wait for their bodies.
+
+    Raises:
+        MeasureError: when an answer is another.
+    """
+    request = f"HEAD {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\n\r\n".encode()
+    count, until = 0, time.perf_counter() + seconds
+    with ExitStack() as stack, selectors.DefaultSelector() as ready:
+        for _ in range(connections):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            ready.register(connection, selectors.EVENT_READ)
+            connection.sendall(request)
+        while time.perf_counter() < until:
+            for key, _ in ready.select(seconds):
+                answer = key.fileobj.recv(4096)  # type: ignore[union-attr]
+                if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b"\r\n\r\n"):
+                    raise MeasureError(f"HEAD {target} was answered {answer[:200]!r}")
+                count += 1
+                key.fileobj.sendall(request)  # type: ignore[union-attr]
+    return count / seconds
+
+
+def requests_per_second(
+    port: int,
+    target: str,
+    connections: int,
+    seconds: float,
+    accept: str,
+    *,
+    close: bool = False,
+) -> float:
+    """What wrk gets with one thread and keep-alive connections, or with `close` a new connection for each request.
 
     Raises:
         MissingToolError: without wrk.
@@ -52,6 +84,8 @@ def requests_per_second(port: int, target: str, connections: int, seconds: float
     if wrk is None:
         raise MissingToolError("wrk", "apt-get install wrk")
     options = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "-H", f"Accept: {accept}"]
+    if close:
+        options += ["-H", "Connection: close"]
     command = [wrk, *options, f"http://127.0.0.1:{port}{target}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)

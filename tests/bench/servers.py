@@ -41,14 +41,25 @@ def docker_registry(storage: Path, work: Path, *, namespace: str | None = None) 
 @contextmanager
 def pull_through_cache(upstream: str, work: Path, *, namespace: str | None = None) -> Iterator[Server]:
     """Distribution v3 as a pull-through cache of `upstream`, with an empty store."""
+    proxy = f"proxy:\n  remoteurl: {upstream}\n"
+    with _registry(_distribution(), work / "cache-store", work / "cache", namespace, proxy) as server:
+        yield server
+
+
+@contextmanager
+def distribution(storage: Path, work: Path) -> Iterator[Server]:
+    """Distribution v3 as a registry of its own over a storage folder."""
+    with _registry(_distribution(), storage, work / "v3-registry", None) as server:
+        yield server
+
+
+def _distribution() -> str:
     binary = CACHE / "bin" / "registry"
     if not binary.exists():
         package = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
         folder = "${XDG_CACHE_HOME:-$HOME/.cache}/layermesh-bench/bin"
         raise MissingToolError(DISTRIBUTION, f'GOBIN="{folder}" go install {package}')
-    proxy = f"proxy:\n  remoteurl: {upstream}\n"
-    with _registry(str(binary), work / "cache-store", work / "cache", namespace, proxy) as server:
-        yield server
+    return str(binary)
 
 
 @contextmanager
