@@ -1,6 +1,7 @@
 """Where the blobs of an image are: here, with which peers, and in which repositories. The answer of `/api/where`."""
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
@@ -13,7 +14,8 @@ from node.catalog import Holding
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import MAX_MANIFEST_BYTES, Descriptor, Manifest, Role, parse_manifest
-from node.reference import Reference, Repository, Tag
+from node.records import Content
+from node.reference import OWN, Reference, Repository, Tag
 from node.repositories import TagSeen
 
 MOST_MANIFESTS: Final = 100
@@ -81,16 +83,32 @@ class WhereReport(msgspec.Struct, frozen=True):
     blobs: list[BlobReport]
 
 
+class OwnNames(Protocol):
+    """The cluster's own repositories."""
+
+    async def tag(self, repository: str, tag: Tag) -> Content | None: ...
+
+    async def having(self, digest: Digest) -> tuple[str, ...]: ...
+
+
 class Where:
     """Answers where things are, from what this node knows; nobody else is asked.
 
-    `namespaces` are the registries that the node serves, `facade` is where it does.
+    `namespaces` are the registries that the node serves, `facade` is where it does. A name behind the facade's address
+    that begins with none of them is one of the cluster's own repositories.
     """
 
     def __init__(
-        self, blobs: Blobs, names: Names, neighbours: Neighbours, namespaces: Collection[str], facade: Address
+        self,
+        blobs: Blobs,
+        names: Names,
+        owned: OwnNames,
+        neighbours: Neighbours,
+        namespaces: Collection[str],
+        facade: Address,
     ) -> None:
         self._blobs = blobs
+        self._owned = owned
         self._names = names
         self._neighbours = neighbours
         self._namespaces = namespaces
@@ -104,7 +122,7 @@ class Where:
             NotFoundError: when nothing is known of it.
         """
         seen_at, seen_by, role = None, None, None
-        asked = parse_asked(_without_address(text, self._facade))
+        asked = _parse(text, self._facade)
         if isinstance(asked, Digest):
             digest = asked
         else:
@@ -119,6 +137,8 @@ class Where:
     async def _resolve(self, reference: Reference, now: float) -> tuple[Digest, float | None, str | None]:
         if isinstance(reference.selector, Digest):
             return reference.selector, None, None
+        if reference.repository.namespace == OWN:
+            return await self._own(reference.repository.name, reference.selector), None, None
         own = await self._names.seen(reference.repository, reference.selector)
         theirs = self._neighbours.tag(reference.repository, reference.selector, now)
         if theirs is not None and (own is None or theirs.seen.seen_at > own.seen_at):
@@ -129,6 +149,12 @@ class Where:
                 raise NotFoundError(f"{reference}: registry namespace {namespace!r} is not configured here")
             raise NotFoundError(f"{reference}: this tag has not been pulled through this node; ask with the digest")
         return own.digest, own.seen_at, None
+
+    async def _own(self, name: str, tag: Tag) -> Digest:
+        content = await self._owned.tag(name, tag)
+        if content is None:
+            raise NotFoundError(f"{name}:{tag}: no own repository has this tag")
+        return content.digest
 
     async def _named(self, root: Digest) -> AsyncIterator[Descriptor]:
         """The blob itself and, where it is a manifest that is here, all it names, children of an index included.
@@ -172,7 +198,10 @@ class Where:
             cid=str(known.cid) if known else None,
             visibility=str(holding.visibility) if holding else None,
             peers=[HolderReport(holder.name, holder.peer_id, holder.url, holder.member) for holder in holders],
-            repositories=[str(repository) for repository in await self._names.repositories_of(digest)],
+            repositories=[
+                *(str(repository) for repository in await self._names.repositories_of(digest)),
+                *await self._owned.having(digest),
+            ],
         )
 
 
@@ -182,9 +211,14 @@ def _holding_all(blobs: list[BlobReport]) -> list[HolderReport]:
     return [peer for peer in blobs[0].peers if peer.id in everywhere]
 
 
-def _without_address(text: str, facade: Address) -> str:
-    """The image's own name, where somebody wrote it with this node's facade in front, as for a pull through it."""
+def _parse(text: str, facade: Address) -> Digest | Reference:
+    """What is asked for, also as people write it for a pull, with this node's facade in front."""
     head, slash, rest = text.partition("/")
     host, _, port = head.rpartition(":")
-    own = port == str(facade.port) and (host == facade.host or is_loopback(host))
-    return rest if slash and own else text
+    if not slash or port != str(facade.port) or not (host == facade.host or is_loopback(host)):
+        return parse_asked(text)
+    first, slash, _ = rest.partition("/")
+    if slash and "." in first:
+        return parse_asked(rest)
+    asked = Reference.parse(f"{head}/{rest}")
+    return replace(asked, repository=Repository(OWN, asked.repository.name))

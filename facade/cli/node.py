@@ -82,7 +82,7 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -
 
 def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
-    where = Where(store, store.repositories, cluster, namespaces, running.listeners["facade"])
+    where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
     return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, cluster))
 
 

@@ -8,6 +8,7 @@ from node.digest import Digest
 from node.errors import NotFoundError
 from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.owned import Conflict
+from node.records import Content
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 from node.store import Stats
@@ -15,6 +16,19 @@ from node.store import Stats
 REPOSITORY = Repository("docker.io", "library/app")
 CID = Cid.of(b"somewhere")
 FACADE = Address("127.0.0.1", 5050)
+
+
+class KnownOwn:
+    """Own repositories: what their tags mean."""
+
+    def __init__(self) -> None:
+        self.tags: dict[tuple[str, str], Content] = {}
+
+    async def tag(self, repository: str, tag: Tag) -> Content | None:
+        return self.tags.get((repository, tag.text))
+
+    async def having(self, digest: Digest) -> tuple[str, ...]:
+        return tuple(name for (name, _), content in self.tags.items() if content.digest == digest)
 
 
 class Known:
@@ -28,6 +42,7 @@ class Known:
         self.held_by: dict[Digest, tuple[Holder, ...]] = {}
         self.neighbours: tuple[PeerStatus, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        self.owned = KnownOwn()
         self.written_twice: tuple[Conflict, ...] = ()
 
     async def conflicts(self) -> tuple[Conflict, ...]:

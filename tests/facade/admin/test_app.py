@@ -61,7 +61,7 @@ def running(known: Known, tmp_path: Path) -> Running:
 @pytest.fixture
 async def client(running: Running, known: Known) -> AsyncIterator[ClientSession]:
     """A client of its admin listener."""
-    app = admin_app(running, Where(known, known, known, ("docker.io",), FACADE), Address("127.0.0.1", 0))
+    app = admin_app(running, Where(known, known, known.owned, known, ("docker.io",), FACADE), Address("127.0.0.1", 0))
     async with TestServer(app) as server, ClientSession(server.make_url("/")) as session:
         yield session
 
@@ -150,7 +150,7 @@ async def test_a_foreign_page_gets_nothing(client: ClientSession) -> None:
 
 
 async def test_a_bug_shows_no_inner_detail(running: Running, known: Known) -> None:
-    app = admin_app(running, Broken(known, known, known, (), FACADE), Address("127.0.0.1", 0))
+    app = admin_app(running, Broken(known, known, known.owned, known, (), FACADE), Address("127.0.0.1", 0))
     async with (
         TestServer(app) as server,
         ClientSession(server.make_url("/")) as session,

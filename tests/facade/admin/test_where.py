@@ -6,6 +6,7 @@ from cluster.cluster import MemberTag
 from facade.admin.where import Where
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
+from node.records import Content
 from node.reference import Tag
 from tests.facade.admin.known import CID, FACADE, Known, holder, index, manifest, seen
 
@@ -26,7 +27,7 @@ def known() -> Known:
 @pytest.fixture
 def where(known: Known) -> Where:
     """What answers from it."""
-    return Where(known, known, known, ("docker.io", "ghcr.io"), FACADE)
+    return Where(known, known, known.owned, known, ("docker.io", "ghcr.io"), FACADE)
 
 
 async def test_a_tag_lists_every_blob_that_its_manifest_names(where: Where) -> None:
@@ -109,3 +110,18 @@ async def test_a_cid_is_told_from_a_reference(where: Where, asked: str) -> None:
 async def test_what_is_no_name_is_refused(where: Where, asked: str) -> None:
     with pytest.raises(InvalidError):
         await where.answer(asked, now=200.0)
+
+
+@pytest.mark.parametrize("asked", ["127.0.0.1:5050/team/app:v1", "localhost:5050/team/app:v1"])
+async def test_a_name_behind_the_facade_is_an_own_repository(where: Where, known: Known, asked: str) -> None:
+    data = manifest(CONFIG, LAYER)
+    digest = known.keep(data)
+    known.owned.tags["team/app", "v1"] = Content(digest, len(data))
+    answer = await where.answer(asked, 0.0)
+    assert answer.digest == str(digest)
+    assert answer.blobs[0].repositories[-1] == "team/app"
+
+
+async def test_an_own_tag_that_nobody_pushed_is_not_found(where: Where) -> None:
+    with pytest.raises(NotFoundError, match="no own repository"):
+        await where.answer("127.0.0.1:5050/team/app:v1", 0.0)
