@@ -174,7 +174,7 @@ def peers(node: Running) -> list[PeerReport]:
 
 
 def _upstream(config: UpstreamConfig, available: bool) -> UpstreamReport:
-    return UpstreamReport(config.namespace, str(config.endpoint), config.public, str(config.access), available)
+    return UpstreamReport(config.namespace, str(config.urls[0]), config.public, str(config.access), available)
 
 
 def _disk_free(data: Path) -> int | None:
@@ -194,7 +194,7 @@ def _disk_warnings(free: int | None, data: Path) -> list[str]:
 
 def _upstream_warnings(node: Running) -> list[str]:
     aside = [config for config in node.upstreams if not node.available(config.namespace)]
-    return [f"{config.namespace}: put aside for a moment, as {config.endpoint} did not answer" for config in aside]
+    return [f"{config.namespace}: put aside for a moment, as {config.urls[0]} did not answer" for config in aside]
 
 
 def _peer_warnings(peers: Sequence[PeerStatus]) -> list[str]:

@@ -1,11 +1,11 @@
-"""Blob bodies from upstream into a sink: lengths and ranges checked, gone on with once when they break."""
+"""Blob bodies from upstream into a sink: lengths and ranges checked, gone on with when they break."""
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from facade.upstream.wire import Answer, BrokenBodyError, StalledBodyError
+from facade.upstream.wire import Answer, BrokenBodyError, Limits, StalledBodyError
 from node.errors import MismatchError, UnreachableError
 from node.source import Sink, Wanted
 
@@ -14,6 +14,7 @@ Opener = Callable[[int], Awaitable[Answer]]
 Sizer = Callable[[], Awaitable[int]]
 """Asks for the blob's size."""
 
+FORWARD_BYTES: Final = 1024 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
 
 
@@ -39,31 +40,52 @@ def parse_content_range(header: str | None) -> Span | None:
     return Span(start, stop, total)
 
 
-async def pour(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, hurry_s: float) -> None:
-    """Fill the sink from its prefix on; once more from there when the body broke off, or stalled.
+class Resuming:
+    """Goes on with a body that broke or stalled: at once, then behind pauses, as long as that brings it forward."""
 
-    After a stall the other connection's first byte must come within `hurry_s`, for clients have waited long already.
+    def __init__(self, limits: Limits, draw: Callable[[], float]) -> None:
+        self._limits, self._draw = limits, draw
 
-    Raises:
-        UnreachableError, MismatchError: as `BlobSource.fill`.
-    """
-    try:
-        await _pour_once(wanted, sink, open_from, ask_size)
-        return
-    except BrokenBodyError:
-        patience_s = None
-    except StalledBodyError:
-        patience_s = hurry_s
-    try:
-        async with asyncio.timeout(patience_s) as hurry:
-            await _pour_once(wanted, sink, open_from, ask_size, lambda: hurry.reschedule(None))
-    except TimeoutError:
-        raise UnreachableError(f"{wanted.repository}: {wanted.digest} stalled, and does not go on") from None
+    async def pour(self, wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer) -> None:
+        """Fill the sink from its prefix on, and again from there when the body broke off, or stalled.
+
+        The next byte must come within `resume_s` of a break, and within `hurry_s` of a stall, for clients have waited
+        long already. A connection that brought `FORWARD_BYTES` is none of the `tries` in vain.
+
+        Raises:
+            UnreachableError, MismatchError: as `BlobSource.fill`.
+        """
+        limit_s, in_vain = None, 0
+        while True:
+            before = sink.prefix
+            try:
+                await self._pour_in_time(wanted, sink, open_from, ask_size, limit_s, in_vain)
+                return
+            except (BrokenBodyError, StalledBodyError) as error:
+                limit_s = self._limits.resume_s if isinstance(error, BrokenBodyError) else self._limits.hurry_s
+                in_vain = 1 if sink.prefix - before >= FORWARD_BYTES else in_vain + 1
+                if in_vain >= self._limits.retry.tries:
+                    raise
+
+    async def _pour_in_time(
+        self,
+        wanted: Wanted,
+        sink: Sink,
+        open_from: Opener,
+        ask_size: Sizer,
+        limit_s: float | None,
+        in_vain: int,
+    ) -> None:
+        try:
+            async with asyncio.timeout(limit_s) as hurry:
+                if in_vain > 1:
+                    await asyncio.sleep(self._limits.retry.pause_s(in_vain - 1, 0.0, self._draw) or 0.0)
+                await _pour_once(wanted, sink, open_from, ask_size, lambda: hurry.reschedule(None))
+        except TimeoutError:
+            raise UnreachableError(f"{wanted.repository}: {wanted.digest} broke off, and does not go on") from None
 
 
-async def _pour_once(
-    wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, begun: Callable[[], None] = lambda: None
-) -> None:
+async def _pour_once(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, begun: Callable[[], None]) -> None:
     start = sink.prefix
     if start and start == sink.size:
         return

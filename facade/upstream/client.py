@@ -1,18 +1,19 @@
 """The registries we fall back to, as a client (OCI distribution specification 1.1, "Pull")."""
 
+import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from facade.upstream.aside import Aside
-from facade.upstream.asking import Asker, Question
-from facade.upstream.bodies import parse_content_range, pour, size_from_range, span_of
-from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.asking import Asker, Heard, Question
+from facade.upstream.bodies import Resuming, parse_content_range, size_from_range, span_of
+from facade.upstream.breaker import Breakers, BreakerState
+from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from facade.upstream.proxies import Proxies
 from facade.upstream.tokens import Tokens
@@ -91,17 +92,21 @@ class Upstreams:
         tls: Mapping[str, ssl.SSLContext] | None = None,
         trust_env: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """Store only. `configs`: of two with the same namespace the later counts. `on_request(namespace, code,
         seconds)` is called for every HTTP exchange, `code` being its status or "error". `tls`: by namespace, instead of
         the system's authorities. `trust_env`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count. `clock`: monotonic.
+        `draw`: a number from 0 up to 1, for pauses between tries.
         """
         self._configs = {config.namespace: config for config in configs}
         self._limits = limits
-        self._aside = Aside(limits.aside_s, clock)
+        self._breakers = Breakers(limits.aside_s, clock)
         proxies = Proxies.from_environment() if trust_env else Proxies({})
-        self._wire = Wire(limits, self._aside, on_request, tls or {}, proxies)
-        self._asker = Asker(self._wire, Tokens(self._wire, limits.document_s, clock), credentials)
+        self._wire = Wire(limits, self._breakers, on_request, tls or {}, proxies)
+        tokens = Tokens(self._wire, limits.document_s, clock)
+        self._asker = Asker(self._wire, tokens, credentials, self._breakers, limits.retry, draw)
+        self._resuming = Resuming(limits, draw)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -129,8 +134,12 @@ class Upstreams:
         return config
 
     def available(self, namespace: str) -> bool:
-        """False for `aside_s` after a failure to connect or to get headers; nothing is refused because of it."""
-        return self._aside.available(namespace.lower())
+        """Whether some endpoint's breaker is not open; nothing is refused because of it."""
+        return any(map(self._breakers.worth_asking, self.config(namespace).endpoints))
+
+    def breaker(self, endpoint: Endpoint) -> BreakerState:
+        """How an endpoint's breaker stands."""
+        return self._breakers.of(endpoint)
 
     async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched:
         """GET a manifest or index, verified against the digest asked for, or the one that upstream names.
@@ -138,7 +147,7 @@ class Upstreams:
         Raises:
             MismatchError: when the bytes are not what their digest, header or media type says, or no manifest we know.
         """
-        answer, anonymous = await self._ask("GET", repository, f"manifests/{selector}", _ACCEPT)
+        answer, anonymous, _ = await self._ask("GET", repository, f"manifests/{selector}", _ACCEPT)
         try:
             data = await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s)
         finally:
@@ -160,7 +169,7 @@ class Upstreams:
         Raises:
             MismatchError: when upstream names another digest than the one asked for.
         """
-        answer, anonymous = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=_NO_HEAD)
+        answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=_NO_HEAD)
         answer.close()
         named, size = _named_digest(answer), answer.length
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -182,7 +191,7 @@ class Upstreams:
         if not self.config(repository.namespace).public:
             return False
         try:
-            answer, _ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
+            answer, *_ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
         except (DeniedError, NotFoundError):
             return False
         answer.close()
@@ -193,7 +202,7 @@ class Upstreams:
         if not self.config(repository.namespace).public:
             return False
         try:
-            answer, _ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
+            answer, *_ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
         except (DeniedError, NotFoundError):
             return False
         answer.close()
@@ -237,7 +246,8 @@ class Upstreams:
             answer.close()
 
     async def fill(self, wanted: Wanted, sink: Sink) -> None:
-        """See `BlobSource`. A body that breaks or stalls is gone on with once, by Range on another connection.
+        """See `BlobSource`. A body that breaks or stalls is gone on with by Range, from another endpoint where there is
+        one.
 
         The blob's digest is checked by whoever owns the sink. A body without a length is taken when the size is known
         from `wanted`, or by asking for it.
@@ -246,15 +256,19 @@ class Upstreams:
             MismatchError: when a length, range or encoding is not what was asked for.
         """
 
+        used: list[Endpoint] = []
+
         async def open_from(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-"} if start else {}
             also = _RANGED if start else _OK
-            return await self._ask_blob("GET", wanted.repository, wanted.digest, headers, also=also)
+            heard = await self._hear_blob("GET", wanted.repository, wanted.digest, headers, also=also, last=used)
+            used.append(heard.endpoint)
+            return heard.answer
 
         def ask_size() -> Awaitable[int]:
             return self.blob_size(wanted.repository, wanted.digest)
 
-        await pour(wanted, sink, open_from, ask_size, self._limits.hurry_s)
+        await self._resuming.pour(wanted, sink, open_from, ask_size)
 
     async def _ask_blob(
         self,
@@ -265,10 +279,22 @@ class Upstreams:
         *,
         also: frozenset[int],
     ) -> Answer:
+        return (await self._hear_blob(method, repository, digest, headers, also=also)).answer
+
+    async def _hear_blob(
+        self,
+        method: str,
+        repository: Repository,
+        digest: Digest,
+        headers: Mapping[str, str] | None = None,
+        *,
+        also: frozenset[int],
+        last: Collection[Endpoint] = (),
+    ) -> Heard:
         """Ask for a blob. Where what credentials open is refused to clients, none are sent, whoever named the blob."""
         anonymous = self.config(repository.namespace).access is Access.REFUSE
-        answer, _ = await self._ask(method, repository, f"blobs/{digest}", headers, also=also, anonymous=anonymous)
-        return answer
+        path = f"blobs/{digest}"
+        return await self._ask(method, repository, path, headers, also=also, anonymous=anonymous, last=last)
 
     async def _ask(
         self,
@@ -279,9 +305,10 @@ class Upstreams:
         *,
         also: frozenset[int] = _OK,
         anonymous: bool = False,
-    ) -> tuple[Answer, bool]:
+        last: Collection[Endpoint] = (),
+    ) -> Heard:
         question = Question(method, repository, path, headers or {}, anonymous)
-        return await self._asker.ask(self.config(repository.namespace), question, also=also)
+        return await self._asker.ask(self.config(repository.namespace), question, also=also, last=last)
 
 
 def _named_digest(answer: Answer) -> Digest | None:

@@ -18,27 +18,43 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamConfig:
-    """One registry namespace, where it is reached, and who may see what came from it.
+class Endpoint:
+    """One place where a namespace's registry is reached.
 
-    `public` says whether an anonymous read there proves content public. `endpoint` is plain http only where an operator
-    wrote it so; it may have a path, which is put before `/v2/`.
+    It is plain http only where an operator wrote it so; it may have a path, which is put before `/v2/`.
     """
 
     namespace: str
-    endpoint: URL
+    url: URL
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One registry namespace, where it is reached, and who may see what came from it.
+
+    `urls` are tried in this order, and there is at least one. `public` says whether an anonymous read there proves
+    content public.
+    """
+
+    namespace: str
+    urls: tuple[URL, ...]
     public: bool = False
     access: Access = Access.REFUSE
 
     @classmethod
-    def parse(cls, namespace: str, endpoint: str, *, public: bool = False, access: Access = Access.REFUSE) -> Self:
-        """Check what an operator wrote: a namespace such as `corp.test` and an `http://` or `https://` URL.
+    def parse(cls, namespace: str, *urls: str, public: bool = False, access: Access = Access.REFUSE) -> Self:
+        """Check what an operator wrote: a namespace such as `corp.test` and `http://` or `https://` URLs.
 
         Raises:
             InvalidError: naming the part that is malformed and what is allowed.
         """
         Repository.parse(namespace, "name")
-        return cls(namespace.lower(), _parse_endpoint(endpoint), public, access)
+        return cls(namespace.lower(), tuple(_parse_endpoint(url) for url in urls), public, access)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it is reached."""
+        return tuple(Endpoint(self.namespace, url) for url in self.urls)
 
 
 def _parse_endpoint(text: str) -> URL:
@@ -57,7 +73,7 @@ def _parse_endpoint(text: str) -> URL:
 
 
 def _public(namespace: str, host: str = "") -> UpstreamConfig:
-    return UpstreamConfig(namespace, URL.build(scheme="https", host=host or namespace, path="/"), public=True)
+    return UpstreamConfig(namespace, (URL.build(scheme="https", host=host or namespace, path="/"),), public=True)
 
 
 BUILT_IN: Final[tuple[UpstreamConfig, ...]] = (

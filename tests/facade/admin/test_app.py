@@ -48,7 +48,7 @@ def running(known: Known, tmp_path: Path) -> Running:
         listeners={"facade": Address("127.0.0.1", 5050)},
         store=known,
         cluster=known,
-        upstreams=(UpstreamConfig("docker.io", URL("https://registry-1.docker.io/"), public=True),),
+        upstreams=(UpstreamConfig("docker.io", (URL("https://registry-1.docker.io/"),), public=True),),
         available=lambda namespace: False,
         metrics=Metrics(),
         readiness=Readiness(),

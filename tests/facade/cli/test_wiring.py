@@ -57,7 +57,7 @@ def test_the_cluster_is_told_all_that_was_written(secret: Path) -> None:
 
 def test_a_built_in_registry_keeps_its_publicness_under_another_endpoint() -> None:
     config = upstream(wired(facade_upstreams=("docker.io=http://127.0.0.1:5000",)), "docker.io")
-    assert (config.endpoint, config.public) == (URL("http://127.0.0.1:5000/"), True)
+    assert (config.urls, config.public) == ((URL("http://127.0.0.1:5000/"),), True)
 
 
 def test_a_registry_of_ones_own_is_not_public_unless_told() -> None:
@@ -71,7 +71,7 @@ def test_the_file_says_more_of_a_registry(tmp_path: Path) -> None:
     wiring = wire(load({}, {}, file), {}, root=True)
     built_in = next(config for config in BUILT_IN if config.namespace == "ghcr.io")
     config = upstream(wiring, "ghcr.io")
-    assert (config.endpoint, config.public, config.access) == (built_in.endpoint, False, Access.CREDENTIALS)
+    assert (config.urls, config.public, config.access) == (built_in.urls, False, Access.CREDENTIALS)
 
 
 @pytest.mark.parametrize(

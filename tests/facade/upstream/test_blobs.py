@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from facade.upstream.bodies import Span, parse_content_range
+from facade.upstream.bodies import FORWARD_BYTES, Span, parse_content_range
 from facade.upstream.client import Upstreams
 from node.digest import Digest
 from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
 from node.source import Wanted
-from tests.facade.upstream.conftest import REPOSITORY
+from tests.facade.upstream.conftest import LIMITS, REPOSITORY
 from tests.fakes.faults import Fault
 from tests.fakes.images import make_bytes
 from tests.fakes.registry import FakeRegistry
@@ -65,13 +65,13 @@ async def test_a_body_that_breaks_or_stalls_is_gone_on_with_by_range(
     assert resumed.headers.get("Range", "bytes=0-").startswith("bytes=")
 
 
-async def test_a_body_that_breaks_twice_is_given_up_and_what_came_stays(
+async def test_a_body_that_breaks_again_and_again_is_given_up_and_what_came_stays(
     registry: FakeRegistry, upstreams: Upstreams
 ) -> None:
     wanted, sink = hold(registry, Fault(cut_after=1000)), MemorySink()
     with pytest.raises(UnreachableError):
         await upstreams.fill(wanted, sink)
-    assert bytes(sink.data) == DATA[:2000]
+    assert bytes(sink.data) == DATA[: 1000 * LIMITS.retry.tries]
     registry.heal()
     await upstreams.fill(wanted, sink)
     assert bytes(sink.data) == DATA
@@ -81,6 +81,46 @@ async def test_a_body_that_stalls_on_every_connection_is_given_up(registry: Fake
     wanted, sink = hold(registry, Fault(stall_after=0)), MemorySink()
     with pytest.raises(UnreachableError):
         await upstreams.fill(wanted, sink)
+
+
+async def test_a_body_that_breaks_goes_on_as_long_as_each_connection_brings_it_forward(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    data = make_bytes("long", 6 * FORWARD_BYTES)
+    wanted, sink = hold(registry, Fault(cut_after=FORWARD_BYTES), data), MemorySink()
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == data
+    assert registry.sent[str(wanted.digest)] == len(data)
+
+
+async def test_a_body_that_breaks_goes_on_behind_a_registry_that_comes_back(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=400_000, times=1)), MemorySink()
+    registry.fault("blobs", "*", Fault(status=502, ranged=True, times=1))
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA
+    assert len(registry.requests) == 3
+
+
+async def test_a_body_that_breaks_and_finds_a_silent_registry_is_given_up_in_time(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=1000, ranged=False)), MemorySink()
+    registry.fault("blobs", "*", Fault(silent=True, ranged=True))
+    async with asyncio.timeout(LIMITS.resume_s + 1):
+        with pytest.raises(UnreachableError):
+            await upstreams.fill(wanted, sink)
+
+
+async def test_a_body_that_breaks_and_finds_another_one_is_refused(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=1000, times=1)), MemorySink()
+    registry.fault("blobs", "*", Fault(data=DATA[:500_000], ranged=True))
+    with pytest.raises(MismatchError):
+        await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA[:1000]
 
 
 async def test_a_slow_body_is_no_stalled_one(registry: FakeRegistry, upstreams: Upstreams) -> None:

@@ -151,4 +151,4 @@ async def test_every_exchange_is_counted(registry: FakeRegistry) -> None:
         await registry.stop()
         with pytest.raises(UnreachableError):
             await up.manifest(REPOSITORY, TAG)
-    assert counted == [("corp.test", "404"), ("corp.test", "error")]
+    assert counted == [("corp.test", "404"), *[("corp.test", "error")] * LIMITS.retry.tries]
