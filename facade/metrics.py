@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from facade.upstream.breaker import BreakerState
+from facade.upstream.config import Endpoint
+
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
@@ -62,6 +65,7 @@ class Metrics:
         self._store_blobs: Callable[[], int] | None = None
         self._peers: Callable[[], Mapping[str, int]] | None = None
         self._peer_bytes: Callable[[], Mapping[str, int]] | None = None
+        self._breakers: Callable[[], Mapping[Endpoint, BreakerState]] | None = None
 
     def served(self, source: str, size: int) -> None:
         """`size` bytes of manifests or blobs went to a runtime; `source` is one of SOURCES."""
@@ -100,6 +104,10 @@ class Metrics:
         self._peers = by_state
         self._peer_bytes = size_bytes
 
+    def watch_upstreams(self, breakers: Callable[[], Mapping[Endpoint, BreakerState]]) -> None:
+        """Read this when scraped: how the breaker of each endpoint stands."""
+        self._breakers = breakers
+
     def collect(self) -> "Iterable[Metric]":
         """The families for one scrape, under the names of the design's section 10 (a prometheus_client collector)."""
         from facade import exposition
@@ -114,6 +122,16 @@ class Metrics:
         )
         yield exposition.counters(
             "layermesh_upstream_requests", "Requests to upstreams.", ("namespace", "code"), self._upstream.items()
+        )
+        yield exposition.gauges_of(
+            "layermesh_upstream_breaker",
+            "1 for the state that an endpoint's breaker is in.",
+            ("namespace", "endpoint", "state"),
+            [
+                ((endpoint.namespace, str(endpoint.url), each), float(each is state))
+                for endpoint, state in (self._breakers() if self._breakers is not None else {}).items()
+                for each in BreakerState
+            ],
         )
         yield exposition.gauge("layermesh_store_bytes", "Bytes of blobs on disk.", _now(self._store_bytes))
         yield exposition.gauge("layermesh_store_blobs", "Blobs on disk.", _now(self._store_blobs))

@@ -43,7 +43,10 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     async with (
         open_store(wiring.data) as store,
         Upstreams(
-            wiring.facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request
+            wiring.facade.upstreams,
+            credentials=wiring.credentials,
+            on_request=metrics.upstream_request,
+            tls=wiring.tls,
         ) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
@@ -59,6 +62,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             cluster=cluster,
             upstreams=wiring.facade.upstreams,
             available=upstreams.available,
+            breaker=upstreams.breaker,
             metrics=metrics,
             readiness=Readiness(),
             clock=clock,
@@ -76,6 +80,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
 def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -> None:
     metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
     metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
+    metrics.watch_upstreams(running.breakers)
 
 
 def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:

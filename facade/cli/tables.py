@@ -117,7 +117,8 @@ class ClusterTable(msgspec.Struct, frozen=True):
 class UpstreamTable(msgspec.Struct, frozen=True):
     """`[facade.upstreams."NAMESPACE"]`: one registry; what is left out stays as it is built in."""
 
-    endpoint: Url | None = None
+    endpoint: tuple[Url, ...] | None = None
+    ca_file: Path | None = None
     public: bool | None = None
     access: Literal["refuse", "credentials"] | None = None
 

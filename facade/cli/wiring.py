@@ -1,5 +1,6 @@
 """What an operator wrote becomes what each part is told: the checks that span several settings."""
 
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ class Wiring:
     facade: FacadeSettings
     cluster: ClusterConfig
     credentials: Credentials
+    tls: Mapping[str, ssl.SSLContext]
+    """By namespace, for those that have an authority of their own."""
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -75,6 +78,11 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             open_gateway=cluster.open_gateway,
         ),
         credentials=read_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        tls={
+            namespace: read_authority(table.ca_file)
+            for namespace, table in facade.upstreams.items()
+            if table.ca_file is not None
+        },
     )
 
 
@@ -89,7 +97,7 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
         built_in = configs.get(namespace)
         if table.endpoint is not None:
             public = built_in.public if built_in else False
-            config = UpstreamConfig.parse(namespace, table.endpoint, public=public)
+            config = UpstreamConfig.parse(namespace, *table.endpoint, public=public)
         elif built_in is not None:
             config = built_in
         else:
@@ -138,6 +146,22 @@ def read_secret(path: Path) -> bytes:
             f" (umask 077; head -c 32 /dev/urandom | base64 > {path}) makes one"
         )
     return secret
+
+
+def read_authority(path: Path) -> ssl.SSLContext:
+    """What is trusted of an upstream: the certificates of this PEM file, besides the system's.
+
+    Raises:
+        StartError: when it cannot be read, or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cadata=read_file(path).data.decode("ascii"))
+    except InvalidError as error:
+        raise StartError(f"CA file {path}: it {error}") from None
+    except (ValueError, ssl.SSLError):
+        raise StartError(f"CA file {path}: it holds no certificate in PEM form") from None
+    return context
 
 
 def read_credentials(path: Path) -> Credentials:

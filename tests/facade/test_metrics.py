@@ -2,8 +2,11 @@
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
 
 from facade.metrics import SOURCES, Metrics
+from facade.upstream.breaker import BreakerState
+from facade.upstream.config import Endpoint
 
 
 async def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -75,6 +78,17 @@ async def test_gauges_are_read_when_scraped() -> None:
     assert seen["layermesh_peers", (("state", "gone"),)] == 0
     assert seen["layermesh_peer_bytes_total", (("direction", "out"),)] == 8
     assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
+
+
+async def test_the_state_of_each_breaker_is_one_of_three() -> None:
+    metrics = Metrics()
+    endpoint = Endpoint("docker.io", URL("https://registry.test"))
+    metrics.watch_upstreams(lambda: {endpoint: BreakerState.HALF_OPEN})
+    seen = await samples(metrics)
+    shown = {
+        dict(labels)["state"]: value for (name, labels), value in seen.items() if name == "layermesh_upstream_breaker"
+    }
+    assert shown == {"closed": 0, "open": 0, "half-open": 1}
 
 
 async def test_the_process_itself_is_measured() -> None:

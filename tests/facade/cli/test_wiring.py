@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from yarl import URL
 
 from facade.cli.config import load
-from facade.cli.wiring import Wiring, read_credentials, read_secret, wire
+from facade.cli.wiring import Wiring, read_authority, read_credentials, read_secret, wire
 from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from node.errors import InvalidError, LayermeshError, StartError
@@ -146,6 +147,25 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callab
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="none: it cannot be read: no such file"):
         read_secret(tmp_path / "none")
+
+
+def test_an_upstream_may_have_an_authority_of_its_own(tmp_path: Path) -> None:
+    file, authority = tmp_path / "layermesh.toml", trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    file.write_text(f'[facade.upstreams."ghcr.io"]\nca_file = "{tmp_path}/ca.pem"')
+    (name,) = (wiring := wire(load({}, {}, file), {}, root=True)).tls
+    subjects = [certificate["subject"] for certificate in wiring.tls[name].get_ca_certs()]
+    assert name == "ghcr.io" and any("trustme" in str(subject) for subject in subjects)
+
+
+@pytest.mark.parametrize("content", ["", "no certificate", "ü"])
+def test_an_authority_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(content)
+    with pytest.raises(StartError, match=r"ca\.pem: it holds no certificate in PEM form"):
+        read_authority(file)
+    with pytest.raises(StartError, match="none: it cannot be read"):
+        read_authority(tmp_path / "none")
 
 
 def test_a_credentials_file_that_is_no_docker_configuration_is_named(tmp_path: Path) -> None:
