@@ -68,7 +68,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             clock=clock,
             started=started,
         )
-        _watch(metrics, running, store, cluster)
+        _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
@@ -77,10 +77,14 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = "stopping"
 
 
-def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -> None:
+def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, upstreams: Upstreams) -> None:
     metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
-    metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
-    metrics.watch_upstreams(running.breakers)
+    metrics.watch_peers(
+        running.peers_by_state,
+        lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes},
+        lambda: sum(peer.set_aside is not None for peer in cluster.peers()),
+    )
+    metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
 
 
 def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:

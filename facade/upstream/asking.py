@@ -13,6 +13,7 @@ from facade.upstream.breaker import Breakers
 from facade.upstream.challenge import retry_after_s
 from facade.upstream.config import Endpoint, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
+from facade.upstream.quota import Quotas
 from facade.upstream.retry import Backoff, may_pass
 from facade.upstream.tokens import Tokens
 from facade.upstream.wire import Answer, Wire
@@ -32,6 +33,11 @@ class Question:
     path: str
     headers: Mapping[str, str]
     anonymous: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`manifests` or `blobs`: limits are counted apart."""
+        return self.path.partition("/")[0]
 
 
 class Heard(NamedTuple):
@@ -54,11 +60,12 @@ class Asker:
         tokens: Tokens,
         credentials: Credentials,
         breakers: Breakers,
+        quotas: Quotas,
         backoff: Backoff,
         draw: Callable[[], float],
     ) -> None:
         self._wire, self._tokens, self._credentials, self._breakers = wire, tokens, credentials, breakers
-        self._backoff, self._draw = backoff, draw
+        self._quotas, self._backoff, self._draw = quotas, backoff, draw
 
     async def ask(
         self, config: UpstreamConfig, question: Question, *, also: frozenset[int], last: Collection[Endpoint] = ()
@@ -96,6 +103,8 @@ class Asker:
         name = remote_name(question.repository)
         url = _url(endpoint.url, name, question.path)
         login = None if question.anonymous else self._login(endpoint, name)
+        held = (endpoint, question.kind, login)
+        self._quotas.check(held, f"{endpoint.url.host}")
         sent = await self._tokens.known(endpoint, name, login)
         answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
         if answer.status == 401 and same_origin(answer.url, endpoint.url):
@@ -103,14 +112,18 @@ class Asker:
             await answer.spend()
             sent = await self._tokens.answer(endpoint, name, login, sent, lines)
             answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
+        anonymous = login is None or sent is None
+        self._quotas.note(endpoint, anonymous, answer.headers)
         if answer.status not in also:
+            if answer.status == 429:
+                self._quotas.hold(held, retry_after_s(answer.headers.get("Retry-After"), time.time()))
             await answer.spend()
             refuse(answer, question)
         encoding = answer.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             answer.close()
             raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
-        return Heard(answer, login is None or sent is None, endpoint)
+        return Heard(answer, anonymous, endpoint)
 
     def _login(self, endpoint: Endpoint, name: str) -> Login | None:
         url = endpoint.url

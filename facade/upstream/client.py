@@ -16,6 +16,7 @@ from facade.upstream.breaker import Breakers, BreakerState
 from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from facade.upstream.proxies import Proxies
+from facade.upstream.quota import Quota, Quotas
 from facade.upstream.tokens import Tokens
 from facade.upstream.wire import Answer, Limits, RequestHook, Wire
 from node.digest import Digest
@@ -77,7 +78,7 @@ class Upstreams:
     Every method that asks upstream raises, as far as its own text says nothing else:
         NotFoundError: upstream answered 404 or another 4xx, or the namespace is not configured (nothing is dialled).
         DeniedError: 401 or 403 after the token flow, or a token realm that does not belong to the upstream.
-        ThrottledError: 429, with its Retry-After.
+        ThrottledError: 429, with its Retry-After; before that time is over nothing is dialled.
         UnreachableError: 5xx, refused, reset, bad TLS, no headers or no bytes in time, a redirect not to be followed.
         MismatchError: an encoding that was not asked for.
     """
@@ -104,8 +105,9 @@ class Upstreams:
         self._breakers = Breakers(limits.aside_s, clock)
         proxies = Proxies.from_environment() if trust_env else Proxies({})
         self._wire = Wire(limits, self._breakers, on_request, tls or {}, proxies)
-        tokens = Tokens(self._wire, limits.document_s, clock)
-        self._asker = Asker(self._wire, tokens, credentials, self._breakers, limits.retry, draw)
+        self._quotas = Quotas(clock)
+        tokens = Tokens(self._wire, self._quotas, limits.document_s, clock)
+        self._asker = Asker(self._wire, tokens, credentials, self._breakers, self._quotas, limits.retry, draw)
         self._resuming = Resuming(limits, draw)
         self._opened = AsyncExitStack()
 
@@ -140,6 +142,11 @@ class Upstreams:
     def breaker(self, endpoint: Endpoint) -> BreakerState:
         """How an endpoint's breaker stands."""
         return self._breakers.of(endpoint)
+
+    @property
+    def quotas(self) -> Mapping[tuple[Endpoint, bool], Quota]:
+        """What each endpoint last said that it allows: to anonymous requests (True), and to those with a login."""
+        return self._quotas.known
 
     async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched:
         """GET a manifest or index, verified against the digest asked for, or the one that upstream names.

@@ -14,6 +14,7 @@ from yarl import URL
 from facade.upstream.challenge import Challenge, parse_challenges, retry_after_s
 from facade.upstream.config import Endpoint
 from facade.upstream.credentials import Login
+from facade.upstream.quota import Quotas
 from facade.upstream.redirects import check_realm
 from facade.upstream.wire import Answer, Wire
 from node.errors import DeniedError, LayermeshError, MismatchError, ThrottledError, UnreachableError
@@ -58,8 +59,8 @@ class _TokenAnswer(msgspec.Struct):
 class Tokens:
     """Knows what each upstream asked for, and answers it; one request for the same token at a time."""
 
-    def __init__(self, wire: Wire, document_s: float, clock: Callable[[], float]) -> None:
-        self._wire, self._document_s, self._clock = wire, document_s, clock
+    def __init__(self, wire: Wire, quotas: Quotas, document_s: float, clock: Callable[[], float]) -> None:
+        self._wire, self._quotas, self._document_s, self._clock = wire, quotas, document_s, clock
         self._known: dict[tuple[Endpoint, bool], _Service | None] = {}
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
@@ -125,11 +126,14 @@ class Tokens:
 
     async def _renew(self, endpoint: Endpoint, entry: _Entry, key: _Key) -> str:
         service, scope, login = key
+        self._quotas.check((service, login), f"{endpoint.namespace}'s token service")
         started = self._clock()
         entry.token = entry.failure = None
         try:
             token, life_s = await self._fetch(endpoint, service, scope, login)
         except LayermeshError as failure:
+            if isinstance(failure, ThrottledError):
+                self._quotas.hold((service, login), failure.retry_after_s)
             entry.failure = failure
             raise
         finally:
