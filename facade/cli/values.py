@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from facade.cli.keys import Key
-from facade.cli.tables import Configuration, Listen, UpstreamTable, Url, decode
+from facade.cli.tables import Configuration, Listen, TagRule, UpstreamTable, Url, decode
 from node.errors import InvalidError
 
 
@@ -113,6 +113,13 @@ def _endpoints(value: object, where: str) -> tuple[Url, ...]:
     return tuple(_converted(Url, one, where, strict=True) for one in each)
 
 
+def _tags(value: object, where: str) -> dict[str, TagRule]:
+    """Patterns with a rule for each, in the order in which they were written."""
+    if not isinstance(value, dict):
+        raise InvalidError(f'{where} = {shown(value)}: a table is expected, such as {{"v*" = "pinned"}}')
+    return {pattern: _converted(TagRule, rule, f'{where} "{pattern}"', strict=True) for pattern, rule in value.items()}
+
+
 def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
     where = f"{given.where} {namespace}" if given.textual else f'{given.where}."{namespace}"'
     if not isinstance(table, dict):
@@ -124,8 +131,8 @@ def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
     values: dict[str, Any] = {}
     for name, value in table.items():
         place = where if given.textual else f"{where} {name}"
-        is_endpoint = name == "endpoint"
-        values[name] = _endpoints(value, place) if is_endpoint else _converted(hints[name], value, place, strict=True)
+        read = {"endpoint": _endpoints, "tags": _tags}.get(name)
+        values[name] = read(value, place) if read else _converted(hints[name], value, place, strict=True)
     return UpstreamTable(**values)
 
 

@@ -16,6 +16,7 @@ from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, parse_credentials
+from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError, StartError
 
 SHORTEST_SECRET: Final = 16
@@ -106,6 +107,7 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
             config,
             public=config.public if table.public is None else table.public,
             access=config.access if table.access is None else Access(table.access),
+            tags=tuple((pattern, TagPolicy.parse(rule)) for pattern, rule in (table.tags or {}).items()),
         )
     return tuple(configs.values())
 

@@ -139,7 +139,7 @@ class Registry:
         headers["Content-Type"] = manifest.media_type
         headers["Layermesh-Source"] = answer.source
         _say_age(headers, answer)
-        if isinstance(asked.selector, Digest) and len(manifest.data) <= WARM_BYTES:
+        if answer.holds_s and len(manifest.data) <= WARM_BYTES:
             await self._keep_warm(request, listener, answer, headers)
         return self._send(request, headers, manifest.data, answer.source)
 
@@ -152,7 +152,7 @@ class Registry:
             return
         if len(self._warm) >= WARM_ENTRIES:
             del self._warm[next(iter(self._warm))]
-        until = asyncio.get_running_loop().time() + WARM_S
+        until = asyncio.get_running_loop().time() + min(WARM_S, answer.holds_s)
         self._warm[listener, request.raw_path] = _Warm(headers, answer.manifest.data, generation, until)
 
     def _from_memory(self, request: web.Request, listener: Listener) -> web.StreamResponse | None:

@@ -6,8 +6,9 @@ from typing import Final, Self
 
 from yarl import URL
 
+from facade.upstream.tags import TagPolicy, choose
 from node.errors import InvalidError
-from node.reference import DOCKER_HUB, Repository
+from node.reference import DOCKER_HUB, Repository, Tag
 
 
 class Access(StrEnum):
@@ -40,6 +41,8 @@ class UpstreamConfig:
     urls: tuple[URL, ...]
     public: bool = False
     access: Access = Access.REFUSE
+    tags: tuple[tuple[str, TagPolicy], ...] = ()
+    """Patterns of tags, and what holds for those; the first that matches counts."""
 
     @classmethod
     def parse(cls, namespace: str, *urls: str, public: bool = False, access: Access = Access.REFUSE) -> Self:
@@ -55,6 +58,10 @@ class UpstreamConfig:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it is reached."""
         return tuple(Endpoint(self.namespace, url) for url in self.urls)
+
+    def tag_policy(self, tag: Tag) -> TagPolicy:
+        """How much the tag's known meaning counts beside upstream's word."""
+        return choose(self.tags, tag)
 
 
 def _parse_endpoint(text: str) -> URL:

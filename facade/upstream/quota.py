@@ -11,7 +11,7 @@ from typing import Final
 from facade.upstream.config import Endpoint
 from node.errors import ThrottledError
 
-_COUNT: Final = re.compile(r"\s*(\d{1,12})\s*(?:[;,].*)?", re.DOTALL)
+_COUNT: Final = re.compile(r"\s*([0-9]{1,12})\s*(?:[;,].*)?", re.DOTALL)
 _MOST_HELD: Final = 4096
 
 

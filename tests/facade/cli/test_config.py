@@ -168,6 +168,15 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
             "endpoint = []: http://HOST:PORT or https://HOST[:PORT] is expected",
         ),
         ("[facade.upstreams.'a.b']\nendpoint = ['x']", "endpoint = 'x': http://HOST:PORT or https://HOST[:PORT] is"),
+        (
+            "[facade.upstreams.'a.b']\ntags = 'pinned'",
+            """tags = 'pinned': a table is expected, such as {"v*" = "pinned"}""",
+        ),
+        (
+            "[facade.upstreams.'a.b'.tags]\n'v*' = 'ttl'",
+            """tags "v*" = 'ttl': upstream, ttl=TIME (such as ttl=5m), stale""",
+        ),
+        ("[facade.upstreams.'a.b'.tags]\n'v*' = 5", """tags "v*" = 5: text is expected"""),
         ("[facade.upstreams.'a.b']\npublic = 'x'", "public = 'x': true or false is expected"),
         ("[facade.upstreams.'a.b']\naccess = 'x'", "access = 'x': refuse or credentials is expected"),
         ("[facade", "this is not TOML: "),

@@ -12,7 +12,9 @@ from facade.cli.config import load
 from facade.cli.wiring import Wiring, read_authority, read_credentials, read_secret, wire
 from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.tags import Rule, TagPolicy
 from node.errors import InvalidError, LayermeshError, StartError
+from node.reference import Tag
 
 
 def wired(**flags: object) -> Wiring:
@@ -147,6 +149,18 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callab
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="none: it cannot be read: no such file"):
         read_secret(tmp_path / "none")
+
+
+def test_tags_have_the_rules_of_the_file_in_its_order(tmp_path: Path) -> None:
+    file = tmp_path / "layermesh.toml"
+    file.write_text('[facade.upstreams."ghcr.io".tags]\n"v*" = "pinned"\nlatest = "ttl=5m"\n"*" = "upstream"')
+    config = upstream(wire(load({}, {}, file), {}, root=True), "ghcr.io")
+    rules = {tag: config.tag_policy(Tag(tag)) for tag in ("v1", "latest", "main")}
+    assert rules == {
+        "v1": TagPolicy(Rule.PINNED),
+        "latest": TagPolicy(Rule.TTL, 300),
+        "main": TagPolicy(Rule.UPSTREAM),
+    }
 
 
 def test_an_upstream_may_have_an_authority_of_its_own(tmp_path: Path) -> None:
