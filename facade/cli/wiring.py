@@ -2,6 +2,7 @@
 
 import ssl
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from facade.cli.tables import Configuration, UpstreamTable, default_data, defaul
 from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
-from facade.upstream.credentials import NO_CREDENTIALS, Credentials, parse_credentials
+from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
+from facade.upstream.keyring import CredentialsFile
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError, StartError
 
@@ -32,7 +34,7 @@ class Wiring:
     mesh: Address
     facade: FacadeSettings
     cluster: ClusterConfig
-    credentials: Credentials
+    credentials: CredentialsSource
     tls: Mapping[str, ssl.SSLContext]
     """By namespace, for those that have an authority of their own."""
 
@@ -78,7 +80,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
         ),
-        credentials=read_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        credentials=watch_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
         tls={
             namespace: read_authority(table.ca_file)
             for namespace, table in facade.upstreams.items()
@@ -164,6 +166,16 @@ def read_authority(path: Path) -> ssl.SSLContext:
     except (ValueError, ssl.SSLError):
         raise StartError(f"CA file {path}: it holds no certificate in PEM form") from None
     return context
+
+
+def watch_credentials(path: Path) -> CredentialsFile:
+    """The logins of a Docker `config.json`, and of what becomes of it while the node runs.
+
+    Raises:
+        StartError, InvalidError: as `read_credentials`.
+    """
+    path = path.absolute()
+    return CredentialsFile(path, read_credentials(path), read_credentials, time.monotonic)
 
 
 def read_credentials(path: Path) -> Credentials:

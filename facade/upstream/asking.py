@@ -12,7 +12,7 @@ from facade.upstream.addresses import same_origin
 from facade.upstream.breaker import Breakers
 from facade.upstream.challenge import retry_after_s
 from facade.upstream.config import Endpoint, UpstreamConfig
-from facade.upstream.credentials import Credentials, Login
+from facade.upstream.keyring import Keyring
 from facade.upstream.quota import Quotas
 from facade.upstream.retry import Backoff, may_pass
 from facade.upstream.tokens import Tokens
@@ -58,13 +58,13 @@ class Asker:
         self,
         wire: Wire,
         tokens: Tokens,
-        credentials: Credentials,
+        keyring: Keyring,
         breakers: Breakers,
         quotas: Quotas,
         backoff: Backoff,
         draw: Callable[[], float],
     ) -> None:
-        self._wire, self._tokens, self._credentials, self._breakers = wire, tokens, credentials, breakers
+        self._wire, self._tokens, self._keyring, self._breakers = wire, tokens, keyring, breakers
         self._quotas, self._backoff, self._draw = quotas, backoff, draw
 
     async def ask(
@@ -102,7 +102,7 @@ class Asker:
     ) -> Heard:
         name = remote_name(question.repository)
         url = _url(endpoint.url, name, question.path)
-        login = None if question.anonymous else self._login(endpoint, name)
+        login = None if question.anonymous else await self._keyring.login(endpoint.url, name)
         held = (endpoint, question.kind, login)
         self._quotas.check(held, f"{endpoint.url.host}")
         sent = await self._tokens.known(endpoint, name, login)
@@ -124,11 +124,6 @@ class Asker:
             answer.close()
             raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
         return Heard(answer, anonymous, endpoint)
-
-    def _login(self, endpoint: Endpoint, name: str) -> Login | None:
-        url = endpoint.url
-        host = url.host_subcomponent or ""
-        return self._credentials.find(host if url.is_default_port() else f"{host}:{url.port}", name)
 
 
 def remote_name(repository: Repository) -> str:

@@ -14,7 +14,8 @@ from facade.upstream.asking import Asker, Heard, Question
 from facade.upstream.bodies import Resuming, parse_content_range, size_from_range, span_of
 from facade.upstream.breaker import Breakers, BreakerState
 from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
-from facade.upstream.credentials import NO_CREDENTIALS, Credentials
+from facade.upstream.credentials import NO_CREDENTIALS, CredentialsSource
+from facade.upstream.keyring import Keyring
 from facade.upstream.proxies import Proxies
 from facade.upstream.quota import Quota, Quotas
 from facade.upstream.tokens import Tokens
@@ -87,7 +88,7 @@ class Upstreams:
         self,
         configs: Iterable[UpstreamConfig] = BUILT_IN,
         *,
-        credentials: Credentials = NO_CREDENTIALS,
+        credentials: CredentialsSource = NO_CREDENTIALS,
         limits: Limits = _LIMITS,
         on_request: RequestHook = _ignore,
         tls: Mapping[str, ssl.SSLContext] | None = None,
@@ -107,7 +108,9 @@ class Upstreams:
         self._wire = Wire(limits, self._breakers, on_request, tls or {}, proxies)
         self._quotas = Quotas(clock)
         tokens = Tokens(self._wire, self._quotas, limits.document_s, clock)
-        self._asker = Asker(self._wire, tokens, credentials, self._breakers, self._quotas, limits.retry, draw)
+        self._asker = Asker(
+            self._wire, tokens, Keyring(credentials, clock), self._breakers, self._quotas, limits.retry, draw
+        )
         self._resuming = Resuming(limits, draw)
         self._opened = AsyncExitStack()
 

@@ -24,6 +24,7 @@ _MAX_TOKENS: Final = 4096
 _DEFAULT_LIFE_S: Final = 60.0
 _LONGEST_LIFE_S: Final = 12 * 3600.0
 _FRESH_PART: Final = 0.8
+_NO_REFRESH: Final = frozenset({401, 404, 405})
 _HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 
 
@@ -34,6 +35,11 @@ class _Service:
     realm: URL
     service: str | None
     extra: tuple[str, ...]
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The parameter `service`, where the challenge had one."""
+        return (("service", self.service),) if self.service else ()
 
 
 @dataclass(slots=True)
@@ -142,10 +148,12 @@ class Tokens:
         return token
 
     async def _fetch(self, endpoint: Endpoint, service: _Service, scope: str, login: Login | None) -> tuple[str, float]:
-        query = [("service", service.service)] if service.service else []
-        url = service.realm.extend_query([*query, *(("scope", each) for each in (scope, *service.extra))])
-        headers = {"Authorization": login.header} if login else {}
-        answer = await self._wire.exchange(endpoint, "GET", url, headers)
+        answer = await self._refreshed(endpoint, service, scope, login) if login and login.identity_token else None
+        if answer is None:
+            headers = {"Authorization": login.header} if login else {}
+            scopes = (("scope", each) for each in (scope, *service.extra))
+            url = service.realm.extend_query([*service.named, *scopes])
+            answer = await self._wire.exchange(endpoint, "GET", url, headers)
         try:
             _refuse(endpoint, answer, login)
             data = await answer.document(_MAX_ANSWER_BYTES, self._document_s)
@@ -154,6 +162,21 @@ class Tokens:
         finally:
             answer.close()
         return _read(endpoint, data)
+
+    async def _refreshed(self, endpoint: Endpoint, service: _Service, scope: str, login: Login) -> Answer | None:
+        """The answer to an identity token (OAuth 2 refresh, RFC 6749, section 6); None where that is not understood."""
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": "layermesh",
+            "scope": " ".join((scope, *service.extra)),
+            "refresh_token": login.identity_token,
+            **dict(service.named),
+        }
+        answer = await self._wire.exchange(endpoint, "POST", service.realm, {}, form=form)
+        if answer.status not in _NO_REFRESH:
+            return answer
+        await answer.spend()
+        return None
 
 
 def _scope(name: str) -> str:

@@ -216,7 +216,7 @@ class FakeRegistry:
             headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
             return _error(fault.status, "FAULT", headers | fault.limits())
         if kind == "token":
-            return grant(self.auth, request, self.tokens)
+            return await grant(self.auth, request, self.tokens)
         if kind == "files":
             return await self._file(request, selector, fault)
         if not let_in(self.auth, request, repository, self.tokens):
