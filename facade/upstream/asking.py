@@ -97,6 +97,10 @@ class Asker:
                 await asyncio.sleep(pause_s)
         raise failures[config.endpoints[-1]]
 
+    def stalled(self, endpoint: Endpoint) -> None:
+        """An answer of this endpoint began and sat still."""
+        self._breakers.failed(endpoint, slow=True)
+
     async def _once(
         self, endpoint: Endpoint, question: Question, also: frozenset[int], *, hurried: bool = False
     ) -> Heard:

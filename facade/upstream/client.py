@@ -4,22 +4,24 @@ import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from facade.upstream.asking import Asker, Heard, Question
-from facade.upstream.bodies import Resuming, parse_content_range, size_from_range, span_of
+from facade.upstream.blob import NO_HEAD, UpstreamBlob
 from facade.upstream.breaker import Breakers, BreakerState
-from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
+from facade.upstream.config import BUILT_IN, Endpoint, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, CredentialsSource
 from facade.upstream.keyring import Keyring
 from facade.upstream.proxies import Proxies
 from facade.upstream.quota import Quota, Quotas
+from facade.upstream.ranges import parse_content_range, span_of
+from facade.upstream.resuming import Resuming
 from facade.upstream.tokens import Tokens
-from facade.upstream.wire import Answer, Limits, RequestHook, Wire
+from facade.upstream.wire import Answer, BrokenBodyError, Limits, RequestHook, Wire
 from node.digest import Digest
 from node.errors import DeniedError, InvalidError, MismatchError, NotFoundError
 from node.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Descriptor, Manifest, Role, parse_manifest
@@ -30,11 +32,8 @@ __all__ = ["Fetched", "Limits", "Passage", "RequestHook", "Resolved", "Upstreams
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 _OK: Final = frozenset({200})
-_NO_HEAD: Final = frozenset({200, 403, 405})
-"""Also what storage behind a redirect answers to a HEAD when it signed a GET."""
 _LIMITS: Final = Limits()
 _FROM: Final = re.compile(r"bytes=(\d{1,19})-\d{0,19}")
-_RANGED: Final = frozenset({200, 206, 416})
 
 
 def _ignore(namespace: str, code: str, seconds: float) -> None:
@@ -140,7 +139,8 @@ class Upstreams:
 
     def available(self, namespace: str) -> bool:
         """Whether some endpoint's breaker is not open; nothing is refused because of it."""
-        return any(map(self._breakers.worth_asking, self.config(namespace).endpoints))
+        config = self._configs.get(namespace.lower())
+        return config is None or any(map(self._breakers.worth_asking, config.endpoints))
 
     def breaker(self, endpoint: Endpoint) -> BreakerState:
         """How an endpoint's breaker stands."""
@@ -157,11 +157,7 @@ class Upstreams:
         Raises:
             MismatchError: when the bytes are not what their digest, header or media type says, or no manifest we know.
         """
-        answer, anonymous, _ = await self._ask("GET", repository, f"manifests/{selector}", _ACCEPT)
-        try:
-            data = await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s)
-        finally:
-            answer.close()
+        answer, data, anonymous = await self._document(repository, f"manifests/{selector}")
         named = _named_digest(answer)
         wanted = selector if isinstance(selector, Digest) else named
         for digest in (wanted, named):
@@ -173,13 +169,27 @@ class Upstreams:
             raise MismatchError(f"{repository}: upstream's manifest {selector} is not usable: {error}") from None
         return Fetched(manifest, anonymous)
 
+    async def _document(self, repository: Repository, path: str) -> tuple[Answer, bytes, bool]:
+        """GET a manifest's bytes; once more, where there is another endpoint from that, when they break off."""
+        used: list[Endpoint] = []
+        while True:
+            answer, anonymous, endpoint = await self._ask("GET", repository, path, _ACCEPT, last=used)
+            used.append(endpoint)
+            try:
+                return answer, await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s), anonymous
+            except BrokenBodyError:
+                if len(used) > 1:
+                    raise
+            finally:
+                answer.close()
+
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved:
         """HEAD a manifest: its media type, digest and size; where upstream leaves one out, it is fetched.
 
         Raises:
             MismatchError: when upstream names another digest than the one asked for.
         """
-        answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=_NO_HEAD)
+        answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=NO_HEAD)
         answer.close()
         named, size = _named_digest(answer), answer.length
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -219,29 +229,23 @@ class Upstreams:
         return True
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
-        """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
+        """The size of a blob in bytes.
 
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        answer = await self._ask_blob("HEAD", repository, digest, also=_NO_HEAD)
-        answer.close()
-        if answer.status == 200 and answer.length is not None:
-            return answer.length
-        answer = await self._ask_blob("GET", repository, digest, {"Range": "bytes=0-0"}, also=_RANGED)
-        try:
-            return size_from_range(answer)
-        finally:
-            answer.close()
+        return await self._blob(repository, digest).size()
 
     @asynccontextmanager
     async def passthrough(self, repository: Repository, digest: Digest, range_header: str) -> AsyncIterator[Passage]:
         """Open a blob with this Range header, of one range; UnreachableError may also come while reading.
 
         Raises:
-            MismatchError: when the part that comes is not the one asked for, as far as its start tells.
+            MismatchError: when the part that comes is not the one asked for, as far as its start tells; while reading,
+                when a body that broke goes on with something else.
         """
-        answer = await self._ask_blob("GET", repository, digest, {"Range": range_header}, also=_RANGED)
+        blob = self._blob(repository, digest)
+        answer = await blob.open_range(range_header)
         try:
             content_range = answer.headers.get("Content-Range") if answer.status != 200 else None
             span = parse_content_range(content_range)
@@ -251,7 +255,9 @@ class Upstreams:
             total = answer.length if answer.status == 200 else span.total if span else None
             is_empty = answer.status == 416
             length = 0 if is_empty else answer.length
-            yield Passage(answer.status, content_range, length, total, _nothing() if is_empty else _pieces(answer))
+            body = _nothing() if is_empty else self._resuming.pieces(blob, answer, span)
+            async with aclosing(body):
+                yield Passage(answer.status, content_range, length, total, body)
         finally:
             answer.close()
 
@@ -265,46 +271,10 @@ class Upstreams:
         Raises:
             MismatchError: when a length, range or encoding is not what was asked for.
         """
+        await self._resuming.pour(wanted, sink, self._blob(wanted.repository, wanted.digest))
 
-        used: list[Endpoint] = []
-
-        async def open_from(start: int) -> Answer:
-            headers = {"Range": f"bytes={start}-"} if start else {}
-            also = _RANGED if start else _OK
-            heard = await self._hear_blob("GET", wanted.repository, wanted.digest, headers, also=also, last=used)
-            used.append(heard.endpoint)
-            return heard.answer
-
-        def ask_size() -> Awaitable[int]:
-            return self.blob_size(wanted.repository, wanted.digest)
-
-        await self._resuming.pour(wanted, sink, open_from, ask_size)
-
-    async def _ask_blob(
-        self,
-        method: str,
-        repository: Repository,
-        digest: Digest,
-        headers: Mapping[str, str] | None = None,
-        *,
-        also: frozenset[int],
-    ) -> Answer:
-        return (await self._hear_blob(method, repository, digest, headers, also=also)).answer
-
-    async def _hear_blob(
-        self,
-        method: str,
-        repository: Repository,
-        digest: Digest,
-        headers: Mapping[str, str] | None = None,
-        *,
-        also: frozenset[int],
-        last: Collection[Endpoint] = (),
-    ) -> Heard:
-        """Ask for a blob. Where what credentials open is refused to clients, none are sent, whoever named the blob."""
-        anonymous = self.config(repository.namespace).access is Access.REFUSE
-        path = f"blobs/{digest}"
-        return await self._ask(method, repository, path, headers, also=also, anonymous=anonymous, last=last)
+    def _blob(self, repository: Repository, digest: Digest) -> UpstreamBlob:
+        return UpstreamBlob(self._asker, self.config(repository.namespace), repository, digest)
 
     async def _ask(
         self,
@@ -342,12 +312,7 @@ def _agreed(repository: Repository, wanted: Digest, named: Digest | None) -> Dig
     return wanted
 
 
-async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
-    while data := await answer.piece():
-        yield data
-
-
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     nothing: bytes
     for nothing in ():
         yield nothing

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from facade.upstream.bodies import FORWARD_BYTES, Span, parse_content_range
 from facade.upstream.client import Upstreams
+from facade.upstream.ranges import Span, parse_content_range
+from facade.upstream.resuming import FORWARD_BYTES
 from node.digest import Digest
 from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
 from node.source import Wanted
@@ -256,6 +257,36 @@ async def test_another_range_than_asked_for_does_not_pass(registry: FakeRegistry
     with pytest.raises(MismatchError):
         async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=5-9"):
             pass
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(cut_after=1000, times=1), Fault(stall_after=1000, times=2), Fault(cut_after=0, times=1)]
+)
+async def test_a_range_that_breaks_or_stalls_passes_on_as_one(
+    registry: FakeRegistry, upstreams: Upstreams, fault: Fault
+) -> None:
+    wanted = hold(registry, fault)
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=500-900000") as passage:
+        assert b"".join([piece async for piece in passage.body]) == DATA[500:900_001]
+    assert registry.sent[str(wanted.digest)] == 900_001 - 500
+
+
+async def test_a_range_that_breaks_does_not_go_on_with_another_blob(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted = hold(registry, Fault(cut_after=1000, times=1))
+    registry.fault("blobs", "*", Fault(data=DATA[:-1], ranged=True))
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=500-900000") as passage:
+        with pytest.raises(MismatchError):
+            assert not [piece async for piece in passage.body if not piece]
+
+
+async def test_a_range_that_breaks_again_and_again_is_given_up(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted = hold(registry, Fault(cut_after=1000))
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=0-900000") as passage:
+        with pytest.raises(UnreachableError):
+            assert not [piece async for piece in passage.body if not piece]
+    assert registry.sent[str(wanted.digest)] == 1000 * LIMITS.retry.tries
 
 
 async def test_sixteen_blobs_at_once_arrive_whole(registry: FakeRegistry, upstreams: Upstreams) -> None:

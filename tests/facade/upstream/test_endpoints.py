@@ -106,6 +106,33 @@ async def test_a_body_that_breaks_goes_on_from_its_last_byte_at_the_next_one(
     assert registry.sent[str(layer.digest)] == layer.size - mirror.sent[str(layer.digest)]
 
 
+@pytest.mark.parametrize("fault", [Fault(data=b"other"), Fault(length=5), Fault(encoding="gzip")])
+async def test_one_that_contradicts_what_is_known_of_a_blob_gives_way_to_the_next(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage, fault: Fault
+) -> None:
+    layer, sink = image.layers[0], MemorySink()
+    mirror.fault("blobs", layer.digest, fault)
+    await upstreams.fill(Wanted(REPOSITORY, layer.digest, layer.size), sink)
+    assert bytes(sink.data) == layer.data
+
+
+async def test_a_manifest_that_breaks_off_comes_from_the_next_one(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
+) -> None:
+    mirror.fault("manifests", "*", Fault(cut_after=10))
+    assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.digest == image.manifest.digest
+    assert (len(mirror.requests), len(registry.requests)) == (1, 1)
+
+
+async def test_one_whose_bodies_stall_is_asked_last(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
+) -> None:
+    mirror.fault("blobs", "*", Fault(stall_after=1))
+    for blob in image.blobs * 2:
+        await upstreams.fill(Wanted(REPOSITORY, blob.digest, blob.size), MemorySink())
+    assert len(mirror.requests) == 1
+
+
 async def test_one_that_is_silent_costs_its_turn_once(
     registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, config: UpstreamConfig, image: FakeImage
 ) -> None:
