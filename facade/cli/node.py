@@ -42,12 +42,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
     async with (
         open_store(wiring.data) as store,
-        Upstreams(
-            wiring.facade.upstreams,
-            credentials=wiring.credentials,
-            on_request=metrics.upstream_request,
-            tls=wiring.tls,
-        ) as upstreams,
+        _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
         Background() as background,
@@ -75,6 +70,15 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:
+    return Upstreams(
+        wiring.facade.upstreams,
+        credentials=wiring.credentials,
+        on_request=metrics.upstream_request,
+        tls=wiring.tls,
+    )
 
 
 def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, upstreams: Upstreams) -> None:
