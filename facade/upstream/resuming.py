@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from facade.upstream.blob import UpstreamBlob
-from facade.upstream.bodies import pour_once
+from facade.upstream.bodies import Pace, pour_once
 from facade.upstream.ranges import ContradictionError, Span, span_of
 from facade.upstream.wire import Answer, BrokenBodyError, Limits, StalledBodyError
 from node.errors import UnreachableError
@@ -38,7 +38,7 @@ class Resuming:
             try:
                 async with asyncio.timeout(limit_s) as hurry:
                     await self._pause(in_vain)
-                    await pour_once(wanted, sink, blob, partial(hurry.reschedule, None))
+                    await pour_once(wanted, sink, blob, self._pace(), partial(hurry.reschedule, None))
                     return
             except (BrokenBodyError, StalledBodyError) as error:
                 in_vain = self._count(error, in_vain, sink.prefix - before)
@@ -95,6 +95,9 @@ class Resuming:
                     raise
         except TimeoutError:
             raise UnreachableError(f"a range broke off at {left.start}, and does not go on") from None
+
+    def _pace(self) -> Pace:
+        return Pace(self._limits.least_bytes, self._limits.stall_s)
 
     async def _pause(self, in_vain: int) -> None:
         if in_vain > 1:

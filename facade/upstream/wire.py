@@ -43,15 +43,17 @@ class Limits:
     """How long upstream may take, in seconds.
 
     `headers_s` bounds one exchange from its start to its headers, name lookup and connection included; `turn_s` does
-    while another endpoint is left to ask. `stall_s` is the longest a body may sit without a byte; `document_s` bounds a
-    whole manifest; for `aside_s` the breaker of an endpoint that failed is open. A body that broke has `resume_s` to
-    bring its next byte over another connection, one that stalled `hurry_s`. `retry` is for questions without an answer.
+    while another endpoint is left to ask. `stall_s` is the longest a body may sit without a byte, and while another
+    endpoint is left it must bring `least_bytes` in that time; `document_s` bounds a whole manifest. For `aside_s` the
+    breaker of an endpoint that failed is open. A body that broke has `resume_s` to bring its next byte over another
+    connection, one that stalled `hurry_s`. `retry` is for questions without an answer.
     """
 
     connect_s: float = 2.5
     headers_s: float = 5.0
     turn_s: float = 2.5
     stall_s: float = 4.0
+    least_bytes: int = 64 * 1024
     resume_s: float = 3.0
     hurry_s: float = 1.0
     document_s: float = 15.0

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from facade.upstream.bodies import Pace
 from facade.upstream.client import Upstreams
 from facade.upstream.ranges import Span, parse_content_range
 from facade.upstream.resuming import FORWARD_BYTES
@@ -296,6 +297,13 @@ async def test_sixteen_blobs_at_once_arrive_whole(registry: FakeRegistry, upstre
         for one, sink in zip(wanted, sinks, strict=True):
             tasks.create_task(upstreams.fill(one, sink))
     assert [Digest.of(bytes(sink.data)) for sink in sinks] == [one.digest for one in wanted]
+
+
+def test_a_body_falls_behind_by_the_time_spent_waiting_for_it() -> None:
+    pace = Pace(least_bytes=100, window_s=4.0)
+    assert [pace.falls_behind(count, 1.0) for count in (0, 0, 0, 99)] == [False, False, False, True]
+    assert [pace.falls_behind(count, 2.0) for count in (1, 99, 0, 0)] == [False, False, False, True]
+    assert not any(pace.falls_behind(1, 0.0) for _ in range(1000))
 
 
 @pytest.mark.parametrize(

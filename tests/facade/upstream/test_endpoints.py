@@ -124,6 +124,31 @@ async def test_a_manifest_that_breaks_off_comes_from_the_next_one(
     assert (len(mirror.requests), len(registry.requests)) == (1, 1)
 
 
+async def test_a_body_that_drips_goes_on_at_the_next_one(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
+) -> None:
+    layer, sink = image.layers[0], MemorySink()
+    mirror.fault("blobs", layer.digest, Fault(drip=(1000, 0.05)))
+    async with asyncio.timeout(10):
+        await upstreams.fill(Wanted(REPOSITORY, layer.digest, layer.size), sink)
+    assert bytes(sink.data) == layer.data
+    assert (len(mirror.requests), len(registry.requests)) == (1, 1)
+
+
+async def test_one_that_drips_is_better_than_none(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
+) -> None:
+    data = image.layers[0].data[:20_000]
+    digest = mirror.put_blob("team/app", data)
+    for each in (mirror, registry):
+        each.put_blob("team/app", data)
+        each.fault("blobs", digest, Fault(drip=(1000, 0.05)))
+    sink = MemorySink()
+    await upstreams.fill(Wanted(REPOSITORY, digest, len(data)), sink)
+    assert bytes(sink.data) == data
+    assert (len(mirror.requests), len(registry.requests)) == (1, 1)
+
+
 async def test_one_whose_bodies_stall_is_asked_last(
     registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
 ) -> None:
