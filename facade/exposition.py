@@ -31,9 +31,14 @@ def gauge(name: str, text: str, value: float) -> Metric:
 
 def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     """A gauge with one label."""
-    family = GaugeMetricFamily(name, text, labels=(label,))
-    for key, value in values.items():
-        family.add_metric((key,), value)
+    return gauges_of(name, text, (label,), [((key,), value) for key, value in values.items()])
+
+
+def gauges_of(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]) -> Metric:
+    """A gauge with several labels."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
     return family
 
 

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from facade.upstream.breaker import BreakerState
+from facade.upstream.config import Endpoint
+from facade.upstream.quota import Quota
+
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
@@ -62,6 +66,9 @@ class Metrics:
         self._store_blobs: Callable[[], int] | None = None
         self._peers: Callable[[], Mapping[str, int]] | None = None
         self._peer_bytes: Callable[[], Mapping[str, int]] | None = None
+        self._set_aside: Callable[[], int] | None = None
+        self._breakers: Callable[[], Mapping[Endpoint, BreakerState]] | None = None
+        self._quotas: Callable[[], Mapping[tuple[Endpoint, bool], Quota]] | None = None
 
     def served(self, source: str, size: int) -> None:
         """`size` bytes of manifests or blobs went to a runtime; `source` is one of SOURCES."""
@@ -92,13 +99,28 @@ class Metrics:
         self._store_blobs = blobs
 
     def watch_peers(
-        self, by_state: Callable[[], Mapping[str, int]], size_bytes: Callable[[], Mapping[str, int]]
+        self,
+        by_state: Callable[[], Mapping[str, int]],
+        size_bytes: Callable[[], Mapping[str, int]],
+        set_aside: Callable[[], int] | None = None,
     ) -> None:
         """Read these when scraped: how many peers are in each of PEER_STATES; how many bytes of blobs came from peers
-        (`in`) and went to them (`out`).
+        (`in`) and went to them (`out`); how many peers are not asked at present, for they failed or lied.
         """
         self._peers = by_state
         self._peer_bytes = size_bytes
+        self._set_aside = set_aside
+
+    def watch_upstreams(
+        self,
+        breakers: Callable[[], Mapping[Endpoint, BreakerState]],
+        quotas: Callable[[], Mapping[tuple[Endpoint, bool], Quota]],
+    ) -> None:
+        """Read these when scraped: how the breaker of each endpoint stands; what each said that it allows to anonymous
+        requests (True) and to those with a login.
+        """
+        self._breakers = breakers
+        self._quotas = quotas
 
     def collect(self) -> "Iterable[Metric]":
         """The families for one scrape, under the names of the design's section 10 (a prometheus_client collector)."""
@@ -115,9 +137,11 @@ class Metrics:
         yield exposition.counters(
             "layermesh_upstream_requests", "Requests to upstreams.", ("namespace", "code"), self._upstream.items()
         )
+        yield from self._collect_endpoints()
         yield exposition.gauge("layermesh_store_bytes", "Bytes of blobs on disk.", _now(self._store_bytes))
         yield exposition.gauge("layermesh_store_blobs", "Blobs on disk.", _now(self._store_blobs))
         yield exposition.gauges("layermesh_peers", "Peers by state.", "state", _all(PEER_STATES, self._peers))
+        yield exposition.gauge("layermesh_peers_set_aside", "Peers that are not asked now.", _now(self._set_aside))
         yield exposition.counters(
             "http_server_requests", "Requests answered.", ("listener", "method", "code"), self._server.items()
         )
@@ -134,6 +158,32 @@ class Metrics:
             ("target",),
             {(key,): (one.cumulative(), one.total_s) for key, one in self._client_s.items()},
         )
+
+    def _collect_endpoints(self) -> "Iterable[Metric]":
+        from facade import exposition
+
+        yield exposition.gauges_of(
+            "layermesh_upstream_breaker",
+            "1 for the state that an endpoint's breaker is in.",
+            ("namespace", "endpoint", "state"),
+            [
+                ((endpoint.namespace, str(endpoint.url), each), float(each is state))
+                for endpoint, state in (self._breakers() if self._breakers is not None else {}).items()
+                for each in BreakerState
+            ],
+        )
+        quotas = self._quotas() if self._quotas is not None else {}
+        for name, text in (("limit", "in a while"), ("remaining", "now")):
+            yield exposition.gauges_of(
+                f"layermesh_upstream_ratelimit_{name}",
+                f"Requests that an endpoint says it allows {text}.",
+                ("namespace", "endpoint", "login"),
+                [
+                    ((endpoint.namespace, str(endpoint.url), "no" if anonymous else "yes"), float(count))
+                    for (endpoint, anonymous), quota in quotas.items()
+                    if (count := getattr(quota, name)) is not None
+                ],
+            )
 
     async def expose(self, accept: str = "") -> tuple[bytes, str]:
         """One scrape: the text and its content type, in the format that the `Accept` header asks for."""

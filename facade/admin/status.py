@@ -15,7 +15,8 @@ from cluster.cluster import PeerState, PeerStatus
 from facade.clock import ClockWatch
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
-from facade.upstream.config import UpstreamConfig
+from facade.upstream.breaker import BreakerState
+from facade.upstream.config import Endpoint, UpstreamConfig
 from node.errors import UnreachableError
 from node.owned import Conflict
 from node.store import Stats
@@ -44,14 +45,25 @@ class Neighbourhood(Protocol):
     def peers(self) -> tuple[PeerStatus, ...]: ...
 
 
+class EndpointReport(msgspec.Struct, frozen=True):
+    """One place where an upstream is reached; `breaker` is closed, open or half-open."""
+
+    url: str
+    breaker: str
+
+
 class UpstreamReport(msgspec.Struct, frozen=True):
-    """One upstream; `available` is False while it is put aside after a failure, True also before it was ever asked."""
+    """One upstream; `available` is False while every breaker is open, True also before it was ever asked.
+
+    `endpoint` is the first of `endpoints`.
+    """
 
     namespace: str
     endpoint: str
     public: bool
     access: str
     available: bool
+    endpoints: list[EndpointReport]
 
 
 class StatusReport(msgspec.Struct, frozen=True):
@@ -116,6 +128,7 @@ class Running:
     upstreams: Sequence[UpstreamConfig]
     available: Callable[[str], bool]
     conflicts: Callable[[], Awaitable[Sequence[Conflict]]]
+    breaker: Callable[[Endpoint], BreakerState]
     metrics: Metrics
     readiness: Readiness
     clock: ClockWatch
@@ -125,6 +138,10 @@ class Running:
     def peers_by_state(self) -> dict[str, int]:
         """How many peers are in each state, every state named."""
         return dict.fromkeys(PEER_STATES, 0) | Counter(str(peer.state) for peer in self.cluster.peers())
+
+    def breakers(self) -> dict[Endpoint, BreakerState]:
+        """How the breaker of every endpoint stands."""
+        return {endpoint: self.breaker(endpoint) for config in self.upstreams for endpoint in config.endpoints}
 
 
 async def status(node: Running) -> StatusReport:
@@ -146,7 +163,7 @@ async def status(node: Running) -> StatusReport:
         peers=node.peers_by_state(),
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
-        upstreams=[_upstream(config, node.available(config.namespace)) for config in node.upstreams],
+        upstreams=[_upstream(node, config) for config in node.upstreams],
         warnings=[
             *_disk_warnings(free, node.data),
             *([node.clock.warning] if node.clock.warning else []),
@@ -178,8 +195,10 @@ def peers(node: Running) -> list[PeerReport]:
     ]
 
 
-def _upstream(config: UpstreamConfig, available: bool) -> UpstreamReport:
-    return UpstreamReport(config.namespace, str(config.endpoint), config.public, str(config.access), available)
+def _upstream(node: Running, config: UpstreamConfig) -> UpstreamReport:
+    endpoints = [EndpointReport(str(each.url), str(node.breaker(each))) for each in config.endpoints]
+    available = node.available(config.namespace)
+    return UpstreamReport(config.namespace, endpoints[0].url, config.public, str(config.access), available, endpoints)
 
 
 def _disk_free(data: Path) -> int | None:
@@ -210,8 +229,10 @@ async def _conflict_warnings(node: Running) -> list[str]:
 
 
 def _upstream_warnings(node: Running) -> list[str]:
-    aside = [config for config in node.upstreams if not node.available(config.namespace)]
-    return [f"{config.namespace}: put aside for a moment, as {config.endpoint} did not answer" for config in aside]
+    failing = [endpoint for endpoint, state in node.breakers().items() if state is BreakerState.OPEN]
+    return [
+        f"{endpoint.namespace}: {endpoint.url} did not answer, and is asked last for a moment" for endpoint in failing
+    ]
 
 
 def _peer_warnings(peers: Sequence[PeerStatus]) -> list[str]:

@@ -43,9 +43,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
     async with (
         open_store(wiring.data) as store,
-        Upstreams(
-            wiring.facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request
-        ) as upstreams,
+        _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
         Background() as background,
@@ -61,12 +59,13 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             upstreams=wiring.facade.upstreams,
             available=upstreams.available,
             conflicts=store.owned.conflicts,
+            breaker=upstreams.breaker,
             metrics=metrics,
             readiness=Readiness(),
             clock=clock,
             started=started,
         )
-        _watch(metrics, running, store, cluster)
+        _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
@@ -75,9 +74,23 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = "stopping"
 
 
-def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -> None:
+def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:
+    return Upstreams(
+        wiring.facade.upstreams,
+        credentials=wiring.credentials,
+        on_request=metrics.upstream_request,
+        tls=wiring.tls,
+    )
+
+
+def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, upstreams: Upstreams) -> None:
     metrics.watch_store(lambda: store.stats.store_bytes, lambda: store.stats.blobs)
-    metrics.watch_peers(running.peers_by_state, lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes})
+    metrics.watch_peers(
+        running.peers_by_state,
+        lambda: {"in": cluster.received_bytes, "out": cluster.sent_bytes},
+        lambda: sum(peer.set_aside is not None for peer in cluster.peers()),
+    )
+    metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
 
 
 def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:

@@ -1,6 +1,7 @@
 """`layermesh status`."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ def _show(answer: dict[str, Any]) -> None:
     )
     click.echo()
     show_table(
-        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "PUT ASIDE"),
-        (_row(upstream) for upstream in answer["upstreams"]),
+        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"),
+        (row for upstream in answer["upstreams"] for row in _rows(upstream)),
     )
 
 
-def _row(upstream: dict[str, Any]) -> tuple[object, ...]:
-    return (*(upstream[name] for name in ("namespace", "endpoint", "public", "access")), not upstream["available"])
+def _rows(upstream: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    for endpoint in upstream["endpoints"]:
+        named = (upstream["namespace"], endpoint["url"])
+        yield (*named, upstream["public"], upstream["access"], endpoint["breaker"])

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from facade.settings import Address
+from facade.upstream.tags import TagPolicy
+from node.errors import InvalidError
 
 _PORT: Final = re.compile("[0-9]{1,5}")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
@@ -93,6 +95,23 @@ class Listen(str):
         return Address(host.strip("[]"), int(port))
 
 
+class TagRule(str):
+    """What counts for the tags of a pattern."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check that it is a policy.
+
+        Raises:
+            ValueError: saying what is expected.
+        """
+        try:
+            TagPolicy.parse(text)
+        except InvalidError as error:
+            raise ValueError(str(error)) from None
+        return cls(text)
+
+
 class NodeTable(msgspec.Struct, frozen=True):
     """`[node]`: this machine alone."""
 
@@ -117,9 +136,11 @@ class ClusterTable(msgspec.Struct, frozen=True):
 class UpstreamTable(msgspec.Struct, frozen=True):
     """`[facade.upstreams."NAMESPACE"]`: one registry; what is left out stays as it is built in."""
 
-    endpoint: Url | None = None
+    endpoint: tuple[Url, ...] | None = None
+    ca_file: Path | None = None
     public: bool | None = None
     access: Literal["refuse", "credentials"] | None = None
+    tags: Mapping[str, TagRule] | None = None
 
 
 class FacadeTable(msgspec.Struct, frozen=True):
@@ -157,7 +178,7 @@ def decode(kind: type, value: object) -> Any:
         raise ValueError("text is expected")
     if kind is Path:
         return _path(value)
-    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName):
+    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName | TagRule):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

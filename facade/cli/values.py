@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from facade.cli.keys import Key
-from facade.cli.tables import Configuration, Listen, UpstreamTable, decode
+from facade.cli.tables import Configuration, Listen, TagRule, UpstreamTable, Url, decode
 from node.errors import InvalidError
 
 
@@ -86,19 +86,38 @@ def _expected(kind: Any, complaint: str) -> str:
 
 def _upstreams(given: Given) -> dict[str, UpstreamTable]:
     """The registries of one layer, each with only what that layer says of it."""
-    tables = dict(_pair(word, given.where) for word in _words(given.value)) if given.textual else given.value
+    tables = _pairs(given) if given.textual else given.value
     if not isinstance(tables, dict):
         raise InvalidError(f'{given.where} = {shown(tables)}: a table [facade.upstreams."NAMESPACE"] is expected')
     return {namespace.lower(): _upstream(namespace, table, given) for namespace, table in tables.items()}
 
 
-def _pair(word: str, where: str) -> tuple[str, dict[str, str]]:
-    namespace, equals, endpoint = word.partition("=")
-    if not (namespace and equals and endpoint):
-        raise InvalidError(
-            f"{where} = {shown(word)}: NAMESPACE=URL is expected, such as corp.test=http://127.0.0.1:5000"
-        )
-    return namespace, {"endpoint": endpoint}
+def _pairs(given: Given) -> dict[str, dict[str, list[str]]]:
+    """Each namespace with its endpoints, in the order in which they were written."""
+    tables: dict[str, dict[str, list[str]]] = {}
+    for word in _words(given.value):
+        namespace, equals, endpoint = word.partition("=")
+        if not (namespace and equals and endpoint):
+            raise InvalidError(
+                f"{given.where} = {shown(word)}: NAMESPACE=URL is expected, such as corp.test=http://127.0.0.1:5000"
+            )
+        tables.setdefault(namespace.lower(), {"endpoint": []})["endpoint"].append(endpoint)
+    return tables
+
+
+def _endpoints(value: object, where: str) -> tuple[Url, ...]:
+    """One URL, or a list of them."""
+    each = value if isinstance(value, list) else [value]
+    if not each:
+        raise InvalidError(f"{where} = []: http://HOST:PORT or https://HOST[:PORT] is expected, or a list of such")
+    return tuple(_converted(Url, one, where, strict=True) for one in each)
+
+
+def _tags(value: object, where: str) -> dict[str, TagRule]:
+    """Patterns with a rule for each, in the order in which they were written."""
+    if not isinstance(value, dict):
+        raise InvalidError(f'{where} = {shown(value)}: a table is expected, such as {{"v*" = "pinned"}}')
+    return {pattern: _converted(TagRule, rule, f'{where} "{pattern}"', strict=True) for pattern, rule in value.items()}
 
 
 def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
@@ -109,10 +128,11 @@ def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
     for name in table:
         if name not in hints:
             raise InvalidError(f"{where} {name} is not known{nearest(name, hints)}")
-    values = {
-        name: _converted(hints[name], value, where if given.textual else f"{where} {name}", strict=True)
-        for name, value in table.items()
-    }
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        place = where if given.textual else f"{where} {name}"
+        read = {"endpoint": _endpoints, "tags": _tags}.get(name)
+        values[name] = read(value, place) if read else _converted(hints[name], value, place, strict=True)
     return UpstreamTable(**values)
 
 

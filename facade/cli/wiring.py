@@ -1,6 +1,8 @@
 """What an operator wrote becomes what each part is told: the checks that span several settings."""
 
+import ssl
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,9 @@ from facade.cli.tables import Configuration, UpstreamTable, default_data, defaul
 from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
-from facade.upstream.credentials import NO_CREDENTIALS, Credentials, parse_credentials
+from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
+from facade.upstream.keyring import CredentialsFile
+from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError, StartError
 
 SHORTEST_SECRET: Final = 16
@@ -30,7 +34,9 @@ class Wiring:
     mesh: Address
     facade: FacadeSettings
     cluster: ClusterConfig
-    credentials: Credentials
+    credentials: CredentialsSource
+    tls: Mapping[str, ssl.SSLContext]
+    """By namespace, for those that have an authority of their own."""
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -74,7 +80,12 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
         ),
-        credentials=read_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        credentials=watch_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        tls={
+            namespace: read_authority(table.ca_file)
+            for namespace, table in facade.upstreams.items()
+            if table.ca_file is not None
+        },
     )
 
 
@@ -89,7 +100,7 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
         built_in = configs.get(namespace)
         if table.endpoint is not None:
             public = built_in.public if built_in else False
-            config = UpstreamConfig.parse(namespace, table.endpoint, public=public)
+            config = UpstreamConfig.parse(namespace, *table.endpoint, public=public)
         elif built_in is not None:
             config = built_in
         else:
@@ -98,6 +109,7 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
             config,
             public=config.public if table.public is None else table.public,
             access=config.access if table.access is None else Access(table.access),
+            tags=tuple((pattern, TagPolicy.parse(rule)) for pattern, rule in (table.tags or {}).items()),
         )
     return tuple(configs.values())
 
@@ -138,6 +150,32 @@ def read_secret(path: Path) -> bytes:
             f" (umask 077; head -c 32 /dev/urandom | base64 > {path}) makes one"
         )
     return secret
+
+
+def read_authority(path: Path) -> ssl.SSLContext:
+    """What is trusted of an upstream: the certificates of this PEM file, besides the system's.
+
+    Raises:
+        StartError: when it cannot be read, or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cadata=read_file(path).data.decode("ascii"))
+    except InvalidError as error:
+        raise StartError(f"CA file {path}: it {error}") from None
+    except (ValueError, ssl.SSLError):
+        raise StartError(f"CA file {path}: it holds no certificate in PEM form") from None
+    return context
+
+
+def watch_credentials(path: Path) -> CredentialsFile:
+    """The logins of a Docker `config.json`, and of what becomes of it while the node runs.
+
+    Raises:
+        StartError, InvalidError: as `read_credentials`.
+    """
+    path = path.absolute()
+    return CredentialsFile(path, read_credentials(path), read_credentials, time.monotonic)
 
 
 def read_credentials(path: Path) -> Credentials:

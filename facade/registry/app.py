@@ -161,10 +161,10 @@ class Registry:
         headers["Content-Type"] = manifest.media_type
         headers["Layermesh-Source"] = answer.source
         _say_age(headers, answer)
-        if len(manifest.data) <= WARM_BYTES and answer.source is SourceName.LOCAL:
+        if answer.holds_s and len(manifest.data) <= WARM_BYTES and answer.source is SourceName.LOCAL:
             if asked.form is Form.OWN:
                 self._keep_warm(request, listener, answer, headers, own=self._store.owned.generation)
-            elif isinstance(asked.selector, Digest) and await self._manifests.all_here(manifest):
+            elif await self._manifests.all_here(manifest):
                 self._keep_warm(request, listener, answer, headers)
         return self._send(request, headers, manifest.data, answer.source)
 
@@ -179,7 +179,7 @@ class Registry:
         """Answer the same request from memory as long as every blob stays here, and nothing is written to `own`."""
         if len(self._warm) >= WARM_ENTRIES:
             del self._warm[next(iter(self._warm))]
-        until = asyncio.get_running_loop().time() + WARM_S
+        until = asyncio.get_running_loop().time() + min(WARM_S, answer.holds_s)
         warm = _Warm(headers, answer.manifest.data, self._store.generation, own, until)
         self._warm[listener, request.raw_path] = warm
 

@@ -20,6 +20,7 @@ from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream
 from facade.settings import Waits
 from facade.sources import SourceName, offers
 from facade.upstream.client import Fetched, Resolved
+from facade.upstream.tags import Rule, TagPolicy
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import (
@@ -47,12 +48,16 @@ class ManifestUpstream(ProvingUpstream, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A manifest to serve, its source, and for a tag nobody confirmed: when (unix seconds) and by whom it was seen."""
+    """A manifest to serve, its source, and for a tag nobody confirmed: when (unix seconds) and by whom it was seen.
+
+    `holds_s`: how long upstream need not be asked what this tag means; without end for a digest.
+    """
 
     manifest: Manifest
     source: SourceName
     seen_at: float | None = None
     seen_by: str | None = None
+    holds_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,14 @@ class _LastSeen:
     digest: Digest
     at: float
     by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """The last observation, and when one like it was written down."""
+
+    seen: TagSeen
+    written_at: float
 
 
 class Manifests:
@@ -85,7 +98,7 @@ class Manifests:
         self._obtainable = Obtainable(store, cluster, flights)
         self._once: Once[tuple[Repository, Tag | Digest], Answer] = Once(background)
         self._proofs = Proofs(background, store.repositories, upstream, waits, clock)
-        self._seen: dict[tuple[Repository, Tag], TagSeen] = {}
+        self._seen: dict[tuple[Repository, Tag], _Noted] = {}
 
     async def get(self, repository: Repository, selector: Tag | Digest) -> Answer:
         """The manifest that `selector` names, if its blobs can be had now.
@@ -107,40 +120,71 @@ class Manifests:
         return await self._obtainable.here(manifest)
 
     async def _by_tag(self, repository: Repository, tag: Tag) -> Answer:
-        known = await self._last_seen(repository, tag)
+        policy = self._upstream.config(repository.namespace).tag_policy(tag)
+        own = await self._own(repository, tag)
+        if own and (answer := await self._unasked(repository, own, policy)):
+            return answer
+        known = self._last_seen(repository, tag, own)
         if known is None and not self._has_peers():
             fetched = await self._upstream.manifest(repository, tag)  # one round trip: nobody near could have it
             await self._keep(repository, fetched)
             await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
-            return Answer(fetched.manifest, SourceName.UPSTREAM)
-        resolved = await self._resolve(repository, tag, known)
+            return Answer(fetched.manifest, SourceName.UPSTREAM, holds_s=policy.holds_s(0.0))
+        resolved = await self._resolve(repository, tag, known, policy)
         if resolved is None:
             assert known is not None, "without a known meaning, a tag that cannot be resolved raises"
-            return replace(await self._by_digest(repository, known.digest), seen_at=known.at, seen_by=known.by)
+            answer = await self._by_digest(repository, known.digest)
+            return replace(answer, seen_at=known.at, seen_by=known.by, holds_s=0.0)
         digest = resolved.descriptor.digest
         proof = await self._proofs.of_answer(repository, digest, resolved.anonymous)
         answer = await self._by_digest(repository, digest, proof)
         await self._see(repository, tag, digest, answer.manifest.media_type)
-        return answer
+        return replace(answer, holds_s=policy.holds_s(0.0))
 
-    async def _resolve(self, repository: Repository, tag: Tag, known: _LastSeen | None) -> Resolved | None:
-        """Upstream's word on a tag; None when it cannot answer (in time) and the tag's meaning is known otherwise."""
+    async def _unasked(self, repository: Repository, own: _LastSeen, policy: TagPolicy) -> Answer | None:
+        """What upstream told this node of a tag, where the operator lets that count; None when upstream is to be asked.
+
+        What members saw does not count here: it stands in for upstream only while that cannot answer.
+        """
+        holds_s = policy.holds_s(self._clock() - own.at)
+        if not holds_s:
+            return None
         try:
-            if known and not self._upstream.available(repository.namespace):
+            return replace(await self._by_digest(repository, own.digest), holds_s=holds_s)
+        except NotFoundError:
+            if policy.rule is Rule.PINNED:
+                raise
+            return None  # gone everywhere: the tag may mean something else by now
+
+    async def _resolve(
+        self, repository: Repository, tag: Tag, known: _LastSeen | None, policy: TagPolicy
+    ) -> Resolved | None:
+        """Upstream's word on a tag; None when it cannot answer (in time) and what the tag meant last counts."""
+        counts = known is not None and policy.falls_back
+        limit_s = self._waits.fallback_s if counts else None if policy.falls_back else self._waits.answer_s
+        try:
+            if counts and not self._upstream.available(repository.namespace):
                 raise UnreachableError("upstream has just failed")
-            async with asyncio.timeout(self._waits.fallback_s if known else None):
+            async with asyncio.timeout(limit_s):
                 return await self._upstream.resolve(repository, tag)
         except (UnreachableError, MismatchError, TimeoutError) as error:
-            if known is None:
+            if isinstance(error, TimeoutError) and not counts:
+                raise UnreachableError(f"{repository}: upstream does not say in time what {tag} means") from None
+            if not counts:
                 raise
             log.warning("tag not confirmed", repository=str(repository), tag=str(tag), why=str(error) or "no answer")
             return None
 
-    async def _last_seen(self, repository: Repository, tag: Tag) -> _LastSeen | None:
+    async def _own(self, repository: Repository, tag: Tag) -> _LastSeen | None:
+        """The last that upstream told this node of a tag."""
+        noted = self._seen.get((repository, tag))
+        seen = noted.seen if noted else await self._store.repositories.seen(repository, tag)
+        return _LastSeen(seen.digest, seen.seen_at, None) if seen else None
+
+    def _last_seen(self, repository: Repository, tag: Tag, own: _LastSeen | None) -> _LastSeen | None:
         """The newest observation of this node or a member that is not too old."""
         now = self._clock()
-        own = await self._store.repositories.seen(repository, tag)
-        found = [_LastSeen(own.digest, own.seen_at, None)] if own else []
+        found = [own] if own else []
         member = self._cluster.tag(repository, tag, now)
         if member:
             found.append(_LastSeen(member.seen.digest, member.seen.seen_at, member.peer_name))
@@ -153,11 +197,12 @@ class Manifests:
     async def _see(self, repository: Repository, tag: Tag, digest: Digest, media_type: str) -> None:
         """Note what upstream says a tag means; the same again within a minute is not written down."""
         now = self._clock()
-        last = self._seen.get((repository, tag))
-        if last and last.digest == digest and 0 <= now - last.seen_at < SEE_AGAIN_S:
-            return
         seen = TagSeen(repository=repository, tag=tag, digest=digest, media_type=media_type, seen_at=now, size=0)
-        remember(self._seen, (repository, tag), seen)
+        last = self._seen.get((repository, tag))
+        if last and last.seen.digest == digest and 0 <= now - last.written_at < SEE_AGAIN_S:
+            remember(self._seen, (repository, tag), _Noted(seen, last.written_at))
+            return
+        remember(self._seen, (repository, tag), _Noted(seen, now))
         try:
             await self._store.repositories.see(seen)
         except FullError as error:

@@ -1,19 +1,23 @@
 """One question to an upstream registry: with what authorization, and what its status means."""
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from yarl import URL
 
 from facade.upstream.addresses import same_origin
+from facade.upstream.breaker import Breakers
 from facade.upstream.challenge import retry_after_s
-from facade.upstream.config import UpstreamConfig
-from facade.upstream.credentials import Credentials, Login
+from facade.upstream.config import Endpoint, UpstreamConfig
+from facade.upstream.keyring import Keyring
+from facade.upstream.quota import Quotas
+from facade.upstream.retry import Backoff, may_pass
 from facade.upstream.tokens import Tokens
 from facade.upstream.wire import Answer, Wire
-from node.errors import DeniedError, MismatchError, NotFoundError, ThrottledError, UnreachableError
+from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
 from node.reference import DOCKER_HUB, Repository
 
 _TRY_LATER: Final = frozenset({408, 425})
@@ -30,43 +34,100 @@ class Question:
     headers: Mapping[str, str]
     anonymous: bool = False
 
+    @property
+    def kind(self) -> str:
+        """`manifests` or `blobs`: limits are counted apart."""
+        return self.path.partition("/")[0]
+
+
+class Heard(NamedTuple):
+    """An answer, whether it was given to an anonymous client, and which endpoint was asked."""
+
+    answer: Answer
+    anonymous: bool
+    endpoint: Endpoint
+
 
 class Asker:
-    """Asks with the authorization that is known to be needed, and once more when that was not enough."""
+    """Asks one endpoint after another, and all of them again where that may help.
 
-    def __init__(self, wire: Wire, tokens: Tokens, credentials: Credentials) -> None:
-        self._wire, self._tokens, self._credentials = wire, tokens, credentials
+    With the authorization that is known to be needed, and once more when that was not enough.
+    """
 
-    async def ask(self, config: UpstreamConfig, question: Question, *, also: frozenset[int]) -> tuple[Answer, bool]:
-        """The answer, of a status in `also`, and whether it was given to an anonymous client.
+    def __init__(
+        self,
+        wire: Wire,
+        tokens: Tokens,
+        keyring: Keyring,
+        breakers: Breakers,
+        quotas: Quotas,
+        backoff: Backoff,
+        draw: Callable[[], float],
+    ) -> None:
+        self._wire, self._tokens, self._keyring, self._breakers = wire, tokens, keyring, breakers
+        self._quotas, self._backoff, self._draw = quotas, backoff, draw
+
+    async def ask(
+        self, config: UpstreamConfig, question: Question, *, also: frozenset[int], last: Collection[Endpoint] = ()
+    ) -> Heard:
+        """The first answer of a status in `also`; the endpoints in `last` are asked behind the others.
+
+        What all of them failed with is what the one that the operator named last failed with.
 
         Raises:
             NotFoundError, DeniedError, ThrottledError, UnreachableError: as the status says.
             MismatchError: when the body is encoded, which was not asked for.
         """
+        clock = asyncio.get_running_loop().time
+        began, tried = clock(), 0
+        failures: dict[Endpoint, LayermeshError] = {}
+        left = sorted(self._breakers.in_order(config.endpoints), key=lambda endpoint: endpoint in last)
+        while left:
+            for endpoint in left:
+                try:
+                    return await self._once(endpoint, question, also, hurried=endpoint is not left[-1])
+                except LayermeshError as failure:
+                    failures[endpoint] = failure
+            tried += 1
+            left = [endpoint for endpoint in left if may_pass(failures[endpoint])]
+            pause_s = self._backoff.pause_s(tried, clock() - began, self._draw)
+            if pause_s is None:
+                break
+            if left:
+                await asyncio.sleep(pause_s)
+        raise failures[config.endpoints[-1]]
+
+    def stalled(self, endpoint: Endpoint) -> None:
+        """An answer of this endpoint began and sat still."""
+        self._breakers.failed(endpoint, slow=True)
+
+    async def _once(
+        self, endpoint: Endpoint, question: Question, also: frozenset[int], *, hurried: bool = False
+    ) -> Heard:
         name = remote_name(question.repository)
-        url = _url(config.endpoint, name, question.path)
-        login = None if question.anonymous else self._login(config, name)
-        sent = await self._tokens.known(config, name, login)
-        answer = await self._wire.follow(config, question.method, url, question.headers, sent)
-        if answer.status == 401 and same_origin(answer.url, config.endpoint):
+        url = _url(endpoint.url, name, question.path)
+        login = None if question.anonymous else await self._keyring.login(endpoint.url, name)
+        held = (endpoint, question.kind, login)
+        self._quotas.check(held, f"{endpoint.url.host}")
+        sent = await self._tokens.known(endpoint, name, login)
+        answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
+        if answer.status == 401 and same_origin(answer.url, endpoint.url):
             lines = answer.headers.getall("WWW-Authenticate", ())
             await answer.spend()
-            sent = await self._tokens.answer(config, name, login, sent, lines)
-            answer = await self._wire.follow(config, question.method, url, question.headers, sent)
+            sent = await self._tokens.answer(endpoint, name, login, sent, lines)
+            answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
+        anonymous = login is None or sent is None
+        self._quotas.note(endpoint, anonymous, answer.headers)
         if answer.status not in also:
+            if answer.status == 429:
+                self._quotas.hold(held, retry_after_s(answer.headers.get("Retry-After"), time.time()))
             await answer.spend()
             refuse(answer, question)
         encoding = answer.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             answer.close()
             raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
-        return answer, login is None or sent is None
-
-    def _login(self, config: UpstreamConfig, name: str) -> Login | None:
-        endpoint = config.endpoint
-        host = endpoint.host_subcomponent or ""
-        return self._credentials.find(host if endpoint.is_default_port() else f"{host}:{endpoint.port}", name)
+        return Heard(answer, anonymous, endpoint)
 
 
 def remote_name(repository: Repository) -> str:

@@ -1,111 +1,80 @@
-"""Blob bodies from upstream into a sink: lengths and ranges checked, gone on with once when they break."""
+"""Blob bodies from upstream into a sink, over one connection."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
+from facade.upstream.blob import UpstreamBlob
+from facade.upstream.ranges import ContradictionError, span_of
 from facade.upstream.wire import Answer, BrokenBodyError, StalledBodyError
-from node.errors import MismatchError, UnreachableError
+from node.errors import MismatchError
 from node.source import Sink, Wanted
 
-Opener = Callable[[int], Awaitable[Answer]]
-"""Opens the blob's body from this byte on."""
-Sizer = Callable[[], Awaitable[int]]
-"""Asks for the blob's size."""
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
+@dataclass(slots=True)
+class Pace:
+    """Whether a body brings `least_bytes` in each `window_s` that was spent waiting for it.
 
+    What a slow disk takes does not count.
+    """
 
-class Span(NamedTuple):
-    """A Content-Range (RFC 9110, section 14.4): `start` up to `stop` of `total` bytes; of a 416, `total` only."""
+    least_bytes: int
+    window_s: float
+    _got: int = 0
+    _waited_s: float = 0.0
 
-    start: int
-    stop: int
-    total: int | None
-
-
-def parse_content_range(header: str | None) -> Span | None:
-    """None when it is missing or malformed."""
-    match = _CONTENT_RANGE.fullmatch((header or "").strip())
-    if match is None:
-        return None
-    total = None if match[3] == "*" else int(match[3])
-    if match[1] is None:
-        return Span(0, 0, total)
-    start, stop = int(match[1]), int(match[2]) + 1
-    if stop <= start or (total is not None and stop > total):
-        return None
-    return Span(start, stop, total)
+    def falls_behind(self, count: int, waited_s: float) -> bool:
+        """After `waited_s`, `count` more bytes came: True at the end of a window that brought too few."""
+        self._got += count
+        self._waited_s += waited_s
+        if self._waited_s < self.window_s:
+            return False
+        behind = self._got < self.least_bytes
+        self._got, self._waited_s = 0, 0.0
+        return behind
 
 
-async def pour(wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, hurry_s: float) -> None:
-    """Fill the sink from its prefix on; once more from there when the body broke off, or stalled.
+async def pour_once(wanted: Wanted, sink: Sink, blob: UpstreamBlob, pace: Pace, begun: Callable[[], None]) -> None:
+    """Fill the sink from its prefix on, over one connection; `begun` is called with the first byte.
 
-    After a stall the other connection's first byte must come within `hurry_s`, for clients have waited long already.
+    A body that falls behind its `pace` is given up, as one that stalls, where another endpoint could give it instead.
 
     Raises:
-        UnreachableError, MismatchError: as `BlobSource.fill`.
+        BrokenBodyError, StalledBodyError: what was written stays.
+        ContradictionError: before any byte was written.
+        LayermeshError: as `BlobSource.fill`.
     """
-    try:
-        await _pour_once(wanted, sink, open_from, ask_size)
-        return
-    except BrokenBodyError:
-        patience_s = None
-    except StalledBodyError:
-        patience_s = hurry_s
-    try:
-        async with asyncio.timeout(patience_s) as hurry:
-            await _pour_once(wanted, sink, open_from, ask_size, lambda: hurry.reschedule(None))
-    except TimeoutError:
-        raise UnreachableError(f"{wanted.repository}: {wanted.digest} stalled, and does not go on") from None
-
-
-async def _pour_once(
-    wanted: Wanted, sink: Sink, open_from: Opener, ask_size: Sizer, begun: Callable[[], None] = lambda: None
-) -> None:
     start = sink.prefix
     if start and start == sink.size:
         return
-    answer = await open_from(start)
+    answer = await blob.open_from(start)
     try:
         offset, total = span_of(answer, start)
         known = sink.size if sink.size is not None else wanted.size
         if total is not None and known is not None and total != known:
-            raise MismatchError(f"{wanted.digest}: upstream has {total} bytes of it, not {known}")
+            raise ContradictionError(f"{wanted.digest}: upstream has {total} bytes of it, not {known}")
         size = total if total is not None else known
         if size is None:
-            size = await ask_size()
+            size = await blob.size()
         sink.expect(size)
         if first := await answer.piece():
             begun()
-        await _copy(answer, sink, first, range(offset, size), start)
+        too_slow = partial(_too_slow, blob, pace)
+        await _copy(answer, sink, first, range(offset, size), start, too_slow)
     finally:
         answer.close()
 
 
-def span_of(answer: Answer, start: int) -> tuple[int, int | None]:
-    """Where a body that was asked for from `start` on really starts (there, or at 0), and the blob's size if told.
-
-    Raises:
-        MismatchError: when it is another part, or lengths contradict each other.
-    """
-    if answer.status == 200:
-        return 0, answer.length
-    span = parse_content_range(answer.headers.get("Content-Range"))
-    if answer.status == 206 and span is not None and span.start == start:
-        if answer.length in (None, span.stop - span.start):
-            return start, span.total
-        raise MismatchError(f"{answer.url.host} sends {answer.length} bytes as a range of {span.stop - span.start}")
-    raise MismatchError(
-        f"{answer.url.host} was asked for bytes from {start} on and answers HTTP {answer.status} with "
-        f"Content-Range {answer.headers.get('Content-Range', '')[:80]!r}"
-    )
+def _too_slow(blob: UpstreamBlob, pace: Pace, count: int, waited_s: float) -> bool:
+    return pace.falls_behind(count, waited_s) and blob.has_others
 
 
-async def _copy(answer: Answer, sink: Sink, data: bytes, covers: range, start: int) -> None:
+async def _copy(
+    answer: Answer, sink: Sink, data: bytes, covers: range, start: int, too_slow: Callable[[int, float], bool]
+) -> None:
     """Write a body that covers these bytes of the blob, its first piece being `data`, from `start` on."""
-    offset = covers.start
+    offset, clock = covers.start, asyncio.get_running_loop().time
     while data:
         end = offset + len(data)
         if end > covers.stop:
@@ -114,19 +83,9 @@ async def _copy(answer: Answer, sink: Sink, data: bytes, covers: range, start: i
             fresh = max(start, offset)
             await sink.write(fresh, data if fresh == offset else memoryview(data)[fresh - offset :])
         offset = end
+        asked = clock()
         data = await answer.piece()
+        if too_slow(len(data), clock() - asked) and data:
+            raise StalledBodyError(f"{answer.url.host} sends too slowly, and another may do better")
     if offset < covers.stop:
         raise BrokenBodyError(f"{answer.url.host} ended the body at {offset} of {covers.stop} bytes")
-
-
-def size_from_range(answer: Answer) -> int:
-    """The blob's size from an answer to `Range: bytes=0-0`.
-
-    Raises:
-        UnreachableError: when it does not tell it.
-    """
-    span = parse_content_range(answer.headers.get("Content-Range")) if answer.status in (206, 416) else None
-    size = answer.length if answer.status == 200 else span.total if span else None
-    if size is None:
-        raise UnreachableError(f"{answer.url.host} does not tell the blob's size")
-    return size

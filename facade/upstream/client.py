@@ -1,23 +1,28 @@
 """The registries we fall back to, as a client (OCI distribution specification 1.1, "Pull")."""
 
+import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
 
-from facade.upstream.aside import Aside
-from facade.upstream.asking import Asker, Question
-from facade.upstream.bodies import parse_content_range, pour, size_from_range, span_of
-from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
-from facade.upstream.credentials import NO_CREDENTIALS, Credentials
+from facade.upstream.asking import Asker, Heard, Question
+from facade.upstream.blob import NO_HEAD, UpstreamBlob
+from facade.upstream.breaker import Breakers, BreakerState
+from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
+from facade.upstream.credentials import NO_CREDENTIALS, CredentialsSource
+from facade.upstream.keyring import Keyring
 from facade.upstream.proxies import Proxies
+from facade.upstream.quota import Quota, Quotas
+from facade.upstream.ranges import parse_content_range, span_of
+from facade.upstream.resuming import Resuming
 from facade.upstream.tokens import Tokens
-from facade.upstream.wire import Answer, Limits, RequestHook, Wire
+from facade.upstream.wire import Answer, BrokenBodyError, Limits, RequestHook, Wire
 from node.digest import Digest
 from node.errors import DeniedError, InvalidError, MismatchError, NotFoundError
 from node.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Descriptor, Manifest, Role, parse_manifest
@@ -28,11 +33,8 @@ __all__ = ["Fetched", "Limits", "Listing", "Passage", "RequestHook", "Resolved",
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 _OK: Final = frozenset({200})
-_NO_HEAD: Final = frozenset({200, 403, 405})
-"""Also what storage behind a redirect answers to a HEAD when it signed a GET."""
 _LIMITS: Final = Limits()
 _FROM: Final = re.compile(r"bytes=(\d{1,19})-\d{0,19}")
-_RANGED: Final = frozenset({200, 206, 416})
 _MOST_LISTED_BYTES: Final = 8 * 1024 * 1024
 _NEXT: Final = re.compile(r"""<([^>]{1,2048})>\s*;[^,]*\brel="?next\b""", re.IGNORECASE)
 
@@ -89,7 +91,7 @@ class Upstreams:
     Every method that asks upstream raises, as far as its own text says nothing else:
         NotFoundError: upstream answered 404 or another 4xx, or the namespace is not configured (nothing is dialled).
         DeniedError: 401 or 403 after the token flow, or a token realm that does not belong to the upstream.
-        ThrottledError: 429, with its Retry-After.
+        ThrottledError: 429, with its Retry-After; before that time is over nothing is dialled.
         UnreachableError: 5xx, refused, reset, bad TLS, no headers or no bytes in time, a redirect not to be followed.
         MismatchError: an encoding that was not asked for.
     """
@@ -98,23 +100,30 @@ class Upstreams:
         self,
         configs: Iterable[UpstreamConfig] = BUILT_IN,
         *,
-        credentials: Credentials = NO_CREDENTIALS,
+        credentials: CredentialsSource = NO_CREDENTIALS,
         limits: Limits = _LIMITS,
         on_request: RequestHook = _ignore,
         tls: Mapping[str, ssl.SSLContext] | None = None,
         trust_env: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """Store only. `configs`: of two with the same namespace the later counts. `on_request(namespace, code,
         seconds)` is called for every HTTP exchange, `code` being its status or "error". `tls`: by namespace, instead of
         the system's authorities. `trust_env`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count. `clock`: monotonic.
+        `draw`: a number from 0 up to 1, for pauses between tries.
         """
         self._configs = {config.namespace: config for config in configs}
         self._limits = limits
-        self._aside = Aside(limits.aside_s, clock)
+        self._breakers = Breakers(limits.aside_s, clock)
         proxies = Proxies.from_environment() if trust_env else Proxies({})
-        self._wire = Wire(limits, self._aside, on_request, tls or {}, proxies)
-        self._asker = Asker(self._wire, Tokens(self._wire, limits.document_s, clock), credentials)
+        self._wire = Wire(limits, self._breakers, on_request, tls or {}, proxies)
+        self._quotas = Quotas(clock)
+        tokens = Tokens(self._wire, self._quotas, limits.document_s, clock)
+        self._asker = Asker(
+            self._wire, tokens, Keyring(credentials, clock), self._breakers, self._quotas, limits.retry, draw
+        )
+        self._resuming = Resuming(limits, draw)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -142,8 +151,18 @@ class Upstreams:
         return config
 
     def available(self, namespace: str) -> bool:
-        """False for `aside_s` after a failure to connect or to get headers; nothing is refused because of it."""
-        return self._aside.available(namespace.lower())
+        """Whether some endpoint's breaker is not open; nothing is refused because of it."""
+        config = self._configs.get(namespace.lower())
+        return config is None or any(map(self._breakers.worth_asking, config.endpoints))
+
+    def breaker(self, endpoint: Endpoint) -> BreakerState:
+        """How an endpoint's breaker stands."""
+        return self._breakers.of(endpoint)
+
+    @property
+    def quotas(self) -> Mapping[tuple[Endpoint, bool], Quota]:
+        """What each endpoint last said that it allows: to anonymous requests (True), and to those with a login."""
+        return self._quotas.known
 
     async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched:
         """GET a manifest or index, verified against the digest asked for, or the one that upstream names.
@@ -151,11 +170,7 @@ class Upstreams:
         Raises:
             MismatchError: when the bytes are not what their digest, header or media type says, or no manifest we know.
         """
-        answer, anonymous = await self._ask("GET", repository, f"manifests/{selector}", _ACCEPT)
-        try:
-            data = await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s)
-        finally:
-            answer.close()
+        answer, data, anonymous = await self._document(repository, f"manifests/{selector}")
         named = _named_digest(answer)
         wanted = selector if isinstance(selector, Digest) else named
         for digest in (wanted, named):
@@ -167,13 +182,27 @@ class Upstreams:
             raise MismatchError(f"{repository}: upstream's manifest {selector} is not usable: {error}") from None
         return Fetched(manifest, anonymous)
 
+    async def _document(self, repository: Repository, path: str) -> tuple[Answer, bytes, bool]:
+        """GET a manifest's bytes; once more, where there is another endpoint from that, when they break off."""
+        used: list[Endpoint] = []
+        while True:
+            answer, anonymous, endpoint = await self._ask("GET", repository, path, _ACCEPT, last=used)
+            used.append(endpoint)
+            try:
+                return answer, await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s), anonymous
+            except BrokenBodyError:
+                if len(used) > 1:
+                    raise
+            finally:
+                answer.close()
+
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved:
         """HEAD a manifest: its media type, digest and size; where upstream leaves one out, it is fetched.
 
         Raises:
             MismatchError: when upstream names another digest than the one asked for.
         """
-        answer, anonymous = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=_NO_HEAD)
+        answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=NO_HEAD)
         answer.close()
         named, size = _named_digest(answer), answer.length
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -190,7 +219,7 @@ class Upstreams:
         """GET a page of tags or referrers; where what credentials open is refused to clients, none are sent."""
         anonymous = self.config(repository.namespace).access is Access.REFUSE
         target = f"{path}?{urlencode(query)}" if query else path
-        answer, _ = await self._ask("GET", repository, target, anonymous=anonymous)
+        answer = (await self._ask("GET", repository, target, anonymous=anonymous)).answer
         try:
             data = await answer.document(_MOST_LISTED_BYTES, self._limits.document_s)
         finally:
@@ -208,7 +237,7 @@ class Upstreams:
         if not self.config(repository.namespace).public:
             return False
         try:
-            answer, _ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
+            answer, *_ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
         except (DeniedError, NotFoundError):
             return False
         answer.close()
@@ -219,36 +248,30 @@ class Upstreams:
         if not self.config(repository.namespace).public:
             return False
         try:
-            answer, _ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
+            answer, *_ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
         except (DeniedError, NotFoundError):
             return False
         answer.close()
         return True
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
-        """The size of a blob in bytes, by HEAD, or a GET of its first byte where that does not tell.
+        """The size of a blob in bytes.
 
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        answer = await self._ask_blob("HEAD", repository, digest, also=_NO_HEAD)
-        answer.close()
-        if answer.status == 200 and answer.length is not None:
-            return answer.length
-        answer = await self._ask_blob("GET", repository, digest, {"Range": "bytes=0-0"}, also=_RANGED)
-        try:
-            return size_from_range(answer)
-        finally:
-            answer.close()
+        return await self._blob(repository, digest).size()
 
     @asynccontextmanager
     async def passthrough(self, repository: Repository, digest: Digest, range_header: str) -> AsyncIterator[Passage]:
         """Open a blob with this Range header, of one range; UnreachableError may also come while reading.
 
         Raises:
-            MismatchError: when the part that comes is not the one asked for, as far as its start tells.
+            MismatchError: when the part that comes is not the one asked for, as far as its start tells; while reading,
+                when a body that broke goes on with something else.
         """
-        answer = await self._ask_blob("GET", repository, digest, {"Range": range_header}, also=_RANGED)
+        blob = self._blob(repository, digest)
+        answer = await blob.open_range(range_header)
         try:
             content_range = answer.headers.get("Content-Range") if answer.status != 200 else None
             span = parse_content_range(content_range)
@@ -258,12 +281,15 @@ class Upstreams:
             total = answer.length if answer.status == 200 else span.total if span else None
             is_empty = answer.status == 416
             length = 0 if is_empty else answer.length
-            yield Passage(answer.status, content_range, length, total, _nothing() if is_empty else _pieces(answer))
+            body = _nothing() if is_empty else self._resuming.pieces(blob, answer, span)
+            async with aclosing(body):
+                yield Passage(answer.status, content_range, length, total, body)
         finally:
             answer.close()
 
     async def fill(self, wanted: Wanted, sink: Sink) -> None:
-        """See `BlobSource`. A body that breaks or stalls is gone on with once, by Range on another connection.
+        """See `BlobSource`. A body that breaks or stalls is gone on with by Range, from another endpoint where there is
+        one.
 
         The blob's digest is checked by whoever owns the sink. A body without a length is taken when the size is known
         from `wanted`, or by asking for it.
@@ -271,30 +297,10 @@ class Upstreams:
         Raises:
             MismatchError: when a length, range or encoding is not what was asked for.
         """
+        await self._resuming.pour(wanted, sink, self._blob(wanted.repository, wanted.digest))
 
-        async def open_from(start: int) -> Answer:
-            headers = {"Range": f"bytes={start}-"} if start else {}
-            also = _RANGED if start else _OK
-            return await self._ask_blob("GET", wanted.repository, wanted.digest, headers, also=also)
-
-        def ask_size() -> Awaitable[int]:
-            return self.blob_size(wanted.repository, wanted.digest)
-
-        await pour(wanted, sink, open_from, ask_size, self._limits.hurry_s)
-
-    async def _ask_blob(
-        self,
-        method: str,
-        repository: Repository,
-        digest: Digest,
-        headers: Mapping[str, str] | None = None,
-        *,
-        also: frozenset[int],
-    ) -> Answer:
-        """Ask for a blob. Where what credentials open is refused to clients, none are sent, whoever named the blob."""
-        anonymous = self.config(repository.namespace).access is Access.REFUSE
-        answer, _ = await self._ask(method, repository, f"blobs/{digest}", headers, also=also, anonymous=anonymous)
-        return answer
+    def _blob(self, repository: Repository, digest: Digest) -> UpstreamBlob:
+        return UpstreamBlob(self._asker, self.config(repository.namespace), repository, digest)
 
     async def _ask(
         self,
@@ -305,9 +311,10 @@ class Upstreams:
         *,
         also: frozenset[int] = _OK,
         anonymous: bool = False,
-    ) -> tuple[Answer, bool]:
+        last: Collection[Endpoint] = (),
+    ) -> Heard:
         question = Question(method, repository, path, headers or {}, anonymous)
-        return await self._asker.ask(self.config(repository.namespace), question, also=also)
+        return await self._asker.ask(self.config(repository.namespace), question, also=also, last=last)
 
 
 def _named_digest(answer: Answer) -> Digest | None:
@@ -331,12 +338,7 @@ def _agreed(repository: Repository, wanted: Digest, named: Digest | None) -> Dig
     return wanted
 
 
-async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
-    while data := await answer.piece():
-        yield data
-
-
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes, None]:
     nothing: bytes
     for nothing in ():
         yield nothing

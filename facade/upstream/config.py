@@ -6,8 +6,9 @@ from typing import Final, Self
 
 from yarl import URL
 
+from facade.upstream.tags import TagPolicy, choose
 from node.errors import InvalidError
-from node.reference import DOCKER_HUB, OWN, Repository
+from node.reference import DOCKER_HUB, OWN, Repository, Tag
 
 
 class Access(StrEnum):
@@ -18,21 +19,34 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamConfig:
-    """One registry namespace, where it is reached, and who may see what came from it.
+class Endpoint:
+    """One place where a namespace's registry is reached.
 
-    `public` says whether an anonymous read there proves content public. `endpoint` is plain http only where an operator
-    wrote it so; it may have a path, which is put before `/v2/`.
+    It is plain http only where an operator wrote it so; it may have a path, which is put before `/v2/`.
     """
 
     namespace: str
-    endpoint: URL
+    url: URL
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """One registry namespace, where it is reached, and who may see what came from it.
+
+    `urls` are tried in this order, and there is at least one. `public` says whether an anonymous read there proves
+    content public.
+    """
+
+    namespace: str
+    urls: tuple[URL, ...]
     public: bool = False
     access: Access = Access.REFUSE
+    tags: tuple[tuple[str, TagPolicy], ...] = ()
+    """Patterns of tags, and what holds for those; the first that matches counts."""
 
     @classmethod
-    def parse(cls, namespace: str, endpoint: str, *, public: bool = False, access: Access = Access.REFUSE) -> Self:
-        """Check what an operator wrote: a namespace such as `corp.test` and an `http://` or `https://` URL.
+    def parse(cls, namespace: str, *urls: str, public: bool = False, access: Access = Access.REFUSE) -> Self:
+        """Check what an operator wrote: a namespace such as `corp.test` and `http://` or `https://` URLs.
 
         Raises:
             InvalidError: naming the part that is malformed and what is allowed.
@@ -42,7 +56,16 @@ class UpstreamConfig:
             raise InvalidError(
                 f"registry namespace {namespace!r}: that is the cluster's own; name the upstream by its host"
             )
-        return cls(namespace.lower(), _parse_endpoint(endpoint), public, access)
+        return cls(namespace.lower(), tuple(_parse_endpoint(url) for url in urls), public, access)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it is reached."""
+        return tuple(Endpoint(self.namespace, url) for url in self.urls)
+
+    def tag_policy(self, tag: Tag) -> TagPolicy:
+        """How much the tag's known meaning counts beside upstream's word."""
+        return choose(self.tags, tag)
 
 
 def _parse_endpoint(text: str) -> URL:
@@ -61,7 +84,7 @@ def _parse_endpoint(text: str) -> URL:
 
 
 def _public(namespace: str, host: str = "") -> UpstreamConfig:
-    return UpstreamConfig(namespace, URL.build(scheme="https", host=host or namespace, path="/"), public=True)
+    return UpstreamConfig(namespace, (URL.build(scheme="https", host=host or namespace, path="/"),), public=True)
 
 
 BUILT_IN: Final[tuple[UpstreamConfig, ...]] = (

@@ -2,57 +2,77 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol, Self
 
 import msgspec
-import structlog
 
 from node.errors import InvalidError
 
-log = structlog.get_logger(__name__)
 _HUB_HOSTS: Final = frozenset({"index.docker.io", "registry-1.docker.io", "docker.io"})
+_HUB_SERVER: Final = "https://index.docker.io/v1/"
 _API_PATHS: Final = frozenset({"", "v1", "v2"})
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user name and password for one registry; the password is never shown."""
+    """A user name and password for one registry, or an identity token in the password's place; neither is shown."""
 
     user: str
     password: str = field(repr=False)
+    identity_token: str = field(default="", repr=False)
 
     @property
     def header(self) -> str:
         """Its Authorization header (RFC 7617)."""
-        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        text = f"{self.user}:{self.identity_token or self.password}"
+        return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A program that knows the login, `docker-credential-NAME`, and the server that it is asked about."""
+
+    name: str
+    server: str
+
+
+class CredentialsSource(Protocol):
+    """Where the credentials of this node are kept."""
+
+    async def current(self) -> "Credentials":
+        """As they are now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The logins of a configuration file: (host, path) -> login, and host -> why its entry cannot be used."""
+    """What a configuration file says: (host, path) -> login, host -> program that knows it, and one for all others."""
 
     logins: Mapping[tuple[str, str], Login] = field(default_factory=dict)
-    unusable: Mapping[str, str] = field(default_factory=dict)
-    _warned: set[str] = field(default_factory=set)
+    helpers: Mapping[str, Helper] = field(default_factory=dict)
+    store: str = ""
 
-    def find(self, host: str, repository_name: str) -> Login | None:
-        """The login for an endpoint's host (with its port, unless that is its scheme's own), the longest path first.
+    def find(self, host: str, repository_name: str) -> Login | Helper | None:
+        """The login for an endpoint's host (with its port, unless that is its scheme's own), or who knows it.
 
-        Warns once for a host whose credentials are kept in a way that is not supported.
+        A host's own program comes first, then the login with the longest path, then the program for all hosts.
         """
         host = _hub(host.lower())
+        if helper := self.helpers.get(host):
+            return helper
         path = repository_name
-        while True:
-            login = self.logins.get((host, path))
-            if login is not None or not path:
-                break
+        while (login := self.logins.get((host, path))) is None and path:
             path = path.rpartition("/")[0]
-        if login is None and host in self.unusable and host not in self._warned:
-            self._warned.add(host)
-            log.warning("credentials not usable, going on without", registry=host, reason=self.unusable[host])
+        if login is None and self.store:
+            return Helper(self.store, _HUB_SERVER if host == "docker.io" else host)
         return login
+
+    async def current(self) -> Self:
+        """These never change."""
+        return self
 
 
 NO_CREDENTIALS: Final = Credentials()
@@ -82,23 +102,23 @@ def parse_credentials(data: bytes) -> Credentials:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"not a Docker configuration: {error}") from None
     logins: dict[tuple[str, str], Login] = {}
-    unusable = {_place(key)[0]: f"credHelpers ({name})" for key, name in document.cred_helpers.items()}
     for key, auth in document.auths.items():
-        login = _login(key, auth)
-        if login is not None:
+        if (login := _login(key, auth)) is not None:
             logins.setdefault(_place(key), login)
-        elif auth.identitytoken:
-            unusable[_place(key)[0]] = "identitytoken; log in with a password or access token instead"
-        elif document.creds_store:
-            unusable[_place(key)[0]] = f"credsStore ({document.creds_store})"
-    return Credentials(logins, unusable)
+    for name in (*document.cred_helpers.values(), *filter(None, [document.creds_store])):
+        if not _HELPER_NAME.fullmatch(name):
+            raise InvalidError(f"the credential helper {name[:80]!r} is no name of a program docker-credential-NAME")
+    helpers = {}
+    for key, name in document.cred_helpers.items():
+        host, _ = _place(key)
+        helpers[host] = Helper(name, _HUB_SERVER if host == "docker.io" else key)
+    return Credentials(logins, helpers, document.creds_store)
 
 
 def _login(key: str, auth: _Auth) -> Login | None:
-    if auth.identitytoken:
-        return None
     if not auth.auth:
-        return Login(auth.username, auth.password) if auth.username else None
+        known = auth.username or auth.identitytoken
+        return Login(auth.username, auth.password, auth.identitytoken) if known else None
     try:
         text = base64.b64decode(auth.auth, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -106,7 +126,7 @@ def _login(key: str, auth: _Auth) -> Login | None:
     user, colon, password = text.partition(":")
     if not colon or not user:
         raise InvalidError(f"auths[{key[:120]!r}].auth is not the base64 of USER:PASSWORD")
-    return Login(user, password.rstrip("\0"))
+    return Login(user, password.rstrip("\0"), auth.identitytoken)
 
 
 def _place(key: str) -> tuple[str, str]:

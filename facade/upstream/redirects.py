@@ -5,7 +5,8 @@ from typing import Final
 from yarl import URL
 
 from facade.upstream.addresses import is_local_host, same_owner
-from node.errors import DeniedError, UnreachableError
+from facade.upstream.retry import FutileError
+from node.errors import DeniedError
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 5
@@ -37,7 +38,7 @@ def next_hop(url: URL, location: str | None, endpoint: URL, *, endpoint_is_local
     """The URL a redirect from `url` leads to; its path and query stay exactly as sent, for they are often signed.
 
     Raises:
-        UnreachableError: when it is missing or malformed, leaves https, holds credentials, or names a private address
+        FutileError: when it is missing or malformed, leaves https, holds credentials, or names a private address
             while the endpoint itself is public.
     """
     try:
@@ -46,13 +47,13 @@ def next_hop(url: URL, location: str | None, endpoint: URL, *, endpoint_is_local
     except ValueError:
         host = None
     if not location or host is None or target.scheme not in ("http", "https"):
-        raise UnreachableError(f"{endpoint.host} redirects to no usable URL")
+        raise FutileError(f"{endpoint.host} redirects to no usable URL")
     if target.user is not None or target.password is not None:
-        raise UnreachableError(f"{endpoint.host} redirects to a URL with credentials, refused")
+        raise FutileError(f"{endpoint.host} redirects to a URL with credentials, refused")
     if url.scheme == "https" and target.scheme != "https":
-        raise UnreachableError(f"{endpoint.host} redirects from https to {_shown(target)}, refused")
+        raise FutileError(f"{endpoint.host} redirects from https to {_shown(target)}, refused")
     if is_local_host(host) and not endpoint_is_local:
-        raise UnreachableError(f"{endpoint.host} redirects to the private address {_shown(target)}, refused")
+        raise FutileError(f"{endpoint.host} redirects to the private address {_shown(target)}, refused")
     return target
 
 

@@ -33,6 +33,10 @@ class Recording(AbstractResolver):
         """Nothing is held."""
 
 
+class ScreenedError(OSError):
+    """A name has private addresses only, while the registry that named it is public."""
+
+
 class Screening(AbstractResolver):
     """Looks names up and leaves private addresses out: a public registry must not send us into our own network."""
 
@@ -44,7 +48,7 @@ class Screening(AbstractResolver):
         usable = [each for each in found if not is_local_address(each["host"])]
         if not usable:
             words = f"{host} has private addresses only, while the registry that named it is public"
-            raise OSError(errno.EHOSTUNREACH, words)
+            raise ScreenedError(errno.EHOSTUNREACH, words)
         return usable
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,11 +14,12 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from facade.upstream.addresses import is_local_host, same_origin
-from facade.upstream.aside import Aside
-from facade.upstream.config import UpstreamConfig
+from facade.upstream.breaker import Breakers
+from facade.upstream.config import Endpoint
 from facade.upstream.proxies import Proxies
 from facade.upstream.redirects import MAX_REDIRECTS, REDIRECTS, next_hop
-from facade.upstream.resolving import Recording, Screening
+from facade.upstream.resolving import Recording, ScreenedError, Screening
+from facade.upstream.retry import Backoff, FutileError
 from node.errors import MismatchError, UnreachableError
 
 RequestHook = Callable[[str, str, float], None]
@@ -41,17 +42,23 @@ class StalledBodyError(UnreachableError):
 class Limits:
     """How long upstream may take, in seconds.
 
-    `headers_s` bounds one exchange from its start to its headers, name lookup and connection included. `stall_s` is
-    the longest a body may sit without a byte; `document_s` bounds a whole manifest; for `aside_s` an upstream that
-    failed to connect is not `available`. A stalled body has `hurry_s` to go on over another connection.
+    `headers_s` bounds one exchange from its start to its headers, name lookup and connection included; `turn_s` does
+    while another endpoint is left to ask. `stall_s` is the longest a body may sit without a byte, and while another
+    endpoint is left it must bring `least_bytes` in that time; `document_s` bounds a whole manifest. For `aside_s` the
+    breaker of an endpoint that failed is open. A body that broke has `resume_s` to bring its next byte over another
+    connection, one that stalled `hurry_s`. `retry` is for questions without an answer.
     """
 
     connect_s: float = 2.5
     headers_s: float = 5.0
+    turn_s: float = 2.5
     stall_s: float = 4.0
+    least_bytes: int = 64 * 1024
+    resume_s: float = 3.0
     hurry_s: float = 1.0
     document_s: float = 15.0
     aside_s: float = 5.0
+    retry: Backoff = field(default_factory=Backoff)
 
 
 class Answer:
@@ -140,12 +147,13 @@ class Wire:
     def __init__(
         self,
         limits: Limits,
-        aside: Aside,
+        breakers: Breakers,
         on_request: RequestHook,
         tls: Mapping[str, ssl.SSLContext],
         proxies: Proxies,
     ) -> None:
-        self._limits, self._aside, self._on_request, self._tls, self._proxies = limits, aside, on_request, tls, proxies
+        self._limits, self._breakers, self._on_request = limits, breakers, on_request
+        self._tls, self._proxies = tls, proxies
         self._recording = Recording()
         self._sessions: tuple[aiohttp.ClientSession, ...] = ()
 
@@ -160,64 +168,104 @@ class Wire:
             await session.close()
 
     async def follow(
-        self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str], authorization: str | None
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        *,
+        hurried: bool = False,
     ) -> Answer:
         """The answer at the end of the redirects; `authorization` goes to the endpoint's own origin only.
 
         Raises:
-            UnreachableError: when there is none in time, or a redirect must not be followed.
+            UnreachableError: when there is none in time.
+            FutileError: when a redirect must not be followed, or there are too many.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            own = same_origin(url, config.endpoint)
+            own = same_origin(url, endpoint.url)
             sent = {**headers, "Authorization": authorization} if own and authorization else headers
-            answer = await self.exchange(config, method, url, sent)
+            answer = await self.exchange(endpoint, method, url, sent, hurried=hurried)
             if answer.status not in REDIRECTS:
                 return answer
             await answer.spend()
-            local = self._endpoint_is_local(config)
-            url = next_hop(url, answer.headers.get("Location"), config.endpoint, endpoint_is_local=local)
-        raise UnreachableError(f"{config.endpoint.host} redirects more than {MAX_REDIRECTS} times")
+            local = self._endpoint_is_local(endpoint)
+            url = next_hop(url, answer.headers.get("Location"), endpoint.url, endpoint_is_local=local)
+        raise FutileError(f"{endpoint.url.host} redirects more than {MAX_REDIRECTS} times")
 
-    async def exchange(self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str]) -> Answer:
-        """One request and the headers of its answer.
+    async def exchange(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        form: Mapping[str, str] | None = None,
+        hurried: bool = False,
+    ) -> Answer:
+        """One request and the headers of its answer, `hurried` while another endpoint could be asked in its place.
 
         Raises:
             UnreachableError: when there is none in time.
+            FutileError: when it cannot be asked like this, such as over a connection that proves nothing.
         """
-        own = same_origin(url, config.endpoint)
+        own = same_origin(url, endpoint.url)
+        limit_s = self._limits.turn_s if hurried else self._limits.headers_s
         started = time.perf_counter()
-        try:
-            response = await self._send(config, method, url, headers)
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            self._on_request(config.namespace, "error", time.perf_counter() - started)
-            if own:
-                self._aside.failed(config.namespace)
-            raise UnreachableError(f"{url.host} gives no answer: {_words(error)}") from None
-        self._on_request(config.namespace, str(response.status), time.perf_counter() - started)
         if own:
-            self._aside.answered(config.namespace)
+            self._breakers.asked(endpoint)
+        try:
+            response = await self._send(endpoint, method, url, headers, form, limit_s)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            self._on_request(endpoint.namespace, "error", time.perf_counter() - started)
+            if own:
+                self._breakers.failed(endpoint, slow=isinstance(error, TimeoutError))
+            kind = FutileError if _is_futile(error) else UnreachableError
+            raise kind(f"{url.host} gives no answer: {_words(error)}") from None
+        except asyncio.CancelledError:
+            if own:
+                self._given_up(endpoint, time.perf_counter() - started)
+            raise
+        self._on_request(endpoint.namespace, str(response.status), time.perf_counter() - started)
+        if own:
+            self._breakers.answered(endpoint)
         return Answer(response, self._limits.stall_s)
 
+    def _given_up(self, endpoint: Endpoint, elapsed_s: float) -> None:
+        """Whoever asked waits no more: after longer than a connection may take, that says something of the endpoint."""
+        if elapsed_s >= self._limits.connect_s:
+            self._breakers.failed(endpoint, slow=True)
+        else:
+            self._breakers.left(endpoint)
+
     async def _send(
-        self, config: UpstreamConfig, method: str, url: URL, headers: Mapping[str, str]
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+        limit_s: float,
     ) -> aiohttp.ClientResponse:
         proxy = self._proxies.choose(url)
-        stranger = not same_origin(url, config.endpoint) and not self._endpoint_is_local(config)
+        stranger = not same_origin(url, endpoint.url) and not self._endpoint_is_local(endpoint)
         if stranger and is_local_host(url.host or ""):
-            raise OSError("a private address, while the registry is public")
+            raise ValueError("a private address, while the registry is public")
         session = self._sessions[1 if stranger and proxy is None else 0]
-        async with asyncio.timeout(self._limits.headers_s):
+        async with asyncio.timeout(limit_s):
             return await session.request(
                 method,
                 url,
                 headers=headers,
+                data=form,
                 allow_redirects=False,
-                ssl=self._tls.get(config.namespace, True),
+                ssl=self._tls.get(endpoint.namespace, True),
                 proxy=proxy,
             )
 
-    def _endpoint_is_local(self, config: UpstreamConfig) -> bool:
-        host = config.endpoint.host or ""
+    def _endpoint_is_local(self, endpoint: Endpoint) -> bool:
+        host = endpoint.url.host or ""
         return is_local_host(host) or self._recording.is_local(host)
 
 
@@ -234,6 +282,11 @@ def _session(resolver: aiohttp.abc.AbstractResolver, limits: Limits) -> aiohttp.
         max_field_size=_MAX_FIELD_BYTES,
         max_line_size=_MAX_FIELD_BYTES,
     )
+
+
+def _is_futile(error: BaseException) -> bool:
+    screened = isinstance(getattr(error, "os_error", None), ScreenedError)
+    return screened or isinstance(error, ValueError | aiohttp.ClientConnectorCertificateError)
 
 
 def _words(error: BaseException) -> str:

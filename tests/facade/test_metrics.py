@@ -2,8 +2,12 @@
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
 
 from facade.metrics import SOURCES, Metrics
+from facade.upstream.breaker import BreakerState
+from facade.upstream.config import Endpoint
+from facade.upstream.quota import Quota
 
 
 async def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -67,14 +71,37 @@ async def test_gauges_are_read_when_scraped() -> None:
     metrics = Metrics()
     held = [10]
     metrics.watch_store(lambda: held[0], lambda: 1)
-    metrics.watch_peers(lambda: {"alive": 2}, lambda: {"out": 8})
+    metrics.watch_peers(lambda: {"alive": 2}, lambda: {"out": 8}, lambda: 1)
     held[0] = 20
     seen = await samples(metrics)
     assert seen["layermesh_store_bytes", ()] == 20
     assert seen["layermesh_peers", (("state", "alive"),)] == 2
     assert seen["layermesh_peers", (("state", "gone"),)] == 0
+    assert seen["layermesh_peers_set_aside", ()] == 1
     assert seen["layermesh_peer_bytes_total", (("direction", "out"),)] == 8
     assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
+
+
+async def test_the_state_of_each_breaker_is_one_of_three() -> None:
+    metrics = Metrics()
+    endpoint = Endpoint("docker.io", URL("https://registry.test"))
+    metrics.watch_upstreams(lambda: {endpoint: BreakerState.HALF_OPEN}, dict)
+    seen = await samples(metrics)
+    shown = {
+        dict(labels)["state"]: value for (name, labels), value in seen.items() if name == "layermesh_upstream_breaker"
+    }
+    assert shown == {"closed": 0, "open": 0, "half-open": 1}
+
+
+async def test_what_an_upstream_still_allows_is_shown_where_it_says_so() -> None:
+    metrics = Metrics()
+    endpoint = Endpoint("docker.io", URL("https://registry.test"))
+    metrics.watch_upstreams(dict, lambda: {(endpoint, True): Quota(100, 76), (endpoint, False): Quota(None, 180)})
+    seen = await samples(metrics)
+    labels = (("endpoint", "https://registry.test"), ("login", "no"), ("namespace", "docker.io"))
+    assert seen["layermesh_upstream_ratelimit_limit", labels] == 100
+    assert seen["layermesh_upstream_ratelimit_remaining", labels] == 76
+    assert sum(name == "layermesh_upstream_ratelimit_limit" for name, _ in seen) == 1
 
 
 async def test_the_process_itself_is_measured() -> None:

@@ -19,6 +19,8 @@ class Fault:
 
     status: int | None = None
     retry_after: str | None = None
+    quota: tuple[str, str] | None = None
+    """The `ratelimit-limit` and `ratelimit-remaining` said."""
     silent: bool = False
     """Accepts the request and never answers."""
     reset: bool = False
@@ -67,6 +69,12 @@ class Fault:
         if self.flip_at is not None:
             data = data[: self.flip_at] + bytes([data[self.flip_at] ^ 1]) + data[self.flip_at + 1 :]
         return gzip.compress(data) if self.encoding == "gzip" else data
+
+    def limits(self) -> dict[str, str]:
+        """The headers that say how much may be asked."""
+        if self.quota is None:
+            return {}
+        return {"ratelimit-limit": self.quota[0], "ratelimit-remaining": self.quota[1]}
 
 
 NO_FAULT = Fault()

@@ -214,9 +214,9 @@ class FakeRegistry:
             return web.Response(status=fault.redirect_status, headers={"Location": fault.location})
         if fault.status is not None:
             headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
-            return _error(fault.status, "FAULT", headers)
+            return _error(fault.status, "FAULT", headers | fault.limits())
         if kind == "token":
-            return grant(self.auth, request, self.tokens)
+            return await grant(self.auth, request, self.tokens)
         if kind == "files":
             return await self._file(request, selector, fault)
         if not let_in(self.auth, request, repository, self.tokens):
@@ -239,6 +239,7 @@ class FakeRegistry:
         response = web.StreamResponse(headers={"Content-Type": fault.media_type or blob.media_type})
         if not fault.no_digest and kind != "files":
             response.headers["Docker-Content-Digest"] = fault.digest or str(blob.digest)
+        response.headers.update(fault.limits())
         if fault.encoding is not None:
             response.headers["Content-Encoding"] = fault.encoding
         data = fault.spoil(blob.data)

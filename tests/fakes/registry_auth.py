@@ -22,6 +22,7 @@ class Basic:
 class Bearer:
     """A token for everything, granted to anybody; `private` repositories want one granted to a user.
 
+    `identities`: identity token -> user, for POST; None: POST is answered 405, and they are passwords of GET.
     `realm` and `scope` replace what the challenge says: another token service's URL, a placeholder as GHCR's.
     """
 
@@ -32,6 +33,7 @@ class Bearer:
     realm: str | None = None
     scope: str | None = None
     service: str = "registry.test"
+    identities: Mapping[str, str] | None = None
 
 
 Auth = Basic | Bearer
@@ -64,15 +66,23 @@ def let_in(auth: Auth | None, request: web.BaseRequest, repository: str, tokens:
     return user != ANONYMOUS or repository not in auth.private
 
 
-def grant(auth: Auth | None, request: web.BaseRequest, tokens: dict[str, str]) -> web.Response:
+async def grant(auth: Auth | None, request: web.BaseRequest, tokens: dict[str, str]) -> web.Response:
     """Answer of the token service: a new token for the scopes asked for."""
     if not isinstance(auth, Bearer):
         return web.Response(status=404)
-    user = _user(auth.users, request)
-    if user is None or request.query.get("service") != auth.service:
+    if request.method == "POST":
+        if auth.identities is None:
+            return web.Response(status=405)
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        user = auth.identities.get(form.get("refresh_token", "")) if form.get("grant_type") == "refresh_token" else None
+        service, scopes = form.get("service"), form.get("scope", "").split()
+    else:
+        user, service = _user(auth.users, request), request.query.get("service")
+        scopes = request.query.getall("scope", [])
+    if user is None or service != auth.service:
         return web.json_response({"details": "incorrect username or password"}, status=401)
     token = f"token-{user}-{secrets.token_hex(8)}"
-    tokens[token] = " ".join([user, *request.query.getall("scope", [])])
+    tokens[token] = " ".join([user, *scopes])
     answer: dict[str, object] = {auth.field_name: token}
     if auth.expires_in is not None:
         answer["expires_in"] = auth.expires_in

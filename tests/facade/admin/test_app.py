@@ -17,6 +17,7 @@ from facade.admin.where import Where
 from facade.clock import ClockWatch
 from facade.metrics import Metrics
 from facade.settings import Address
+from facade.upstream.breaker import BreakerState
 from facade.upstream.config import UpstreamConfig
 from tests.facade.admin.known import FACADE, Known, peer
 
@@ -48,9 +49,10 @@ def running(known: Known, tmp_path: Path) -> Running:
         listeners={"facade": Address("127.0.0.1", 5050)},
         store=known,
         cluster=known,
-        upstreams=(UpstreamConfig("docker.io", URL("https://registry-1.docker.io/"), public=True),),
+        upstreams=(UpstreamConfig("docker.io", (URL("https://registry-1.docker.io/"),), public=True),),
         available=lambda namespace: False,
         conflicts=known.conflicts,
+        breaker=lambda endpoint: BreakerState.OPEN,
         metrics=Metrics(),
         readiness=Readiness(),
         clock=ClockWatch(),
@@ -87,9 +89,10 @@ async def test_status_tells_the_node_at_a_glance(client: ClientSession) -> None:
         "public": True,
         "access": "refuse",
         "available": False,
+        "endpoints": [{"url": "https://registry-1.docker.io/", "breaker": "open"}],
     }
     assert "eth9: no multicast" in answer["warnings"]
-    assert "docker.io: put aside for a moment, as https://registry-1.docker.io/ did not answer" in answer["warnings"]
+    assert any("docker.io: https://registry-1.docker.io/ did not answer" in line for line in answer["warnings"])
 
 
 async def test_a_data_folder_that_is_gone_is_a_warning(client: ClientSession, running: Running) -> None:

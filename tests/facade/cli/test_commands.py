@@ -31,7 +31,17 @@ STATUS = {
     "served_bytes": {"local": 1024, "peer": 0},
     "fetched_bytes": {},
     "upstreams": [
-        {"namespace": "a.b", "endpoint": "https://a.b/", "public": True, "access": "refuse", "available": False}
+        {
+            "namespace": "a.b",
+            "endpoint": "https://a.b/",
+            "public": True,
+            "access": "refuse",
+            "available": True,
+            "endpoints": [
+                {"url": "https://a.b/", "breaker": "open"},
+                {"url": "https://mirror.b/", "breaker": "half-open"},
+            ],
+        }
     ],
     "warnings": ["eth9: no multicast"],
 }
@@ -187,9 +197,10 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
     out = capsys.readouterr().out
     for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
         assert text in out
-    assert [line.split() for line in out.splitlines()[-2:]] == [
-        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "PUT", "ASIDE"],
-        ["a.b", "https://a.b/", "yes", "refuse", "yes"],
+    assert [line.split() for line in out.splitlines()[-3:]] == [
+        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],
+        ["a.b", "https://a.b/", "yes", "refuse", "open"],
+        ["a.b", "https://mirror.b/", "yes", "refuse", "half-open"],
     ]
 
 

@@ -100,8 +100,19 @@ def test_an_upstream_flag_changes_the_endpoint_and_leaves_what_the_file_says_bes
         '[facade.upstreams."corp.test"]\nendpoint = "https://a.test"\npublic = true\naccess = "credentials"'
     )
     upstreams = load({"facade_upstreams": ("Corp.Test=http://b.test:5000",)}, {}, file).facade.upstreams
-    assert upstreams["corp.test"].endpoint == "http://b.test:5000"
+    assert upstreams["corp.test"].endpoint == ("http://b.test:5000",)
     assert (upstreams["corp.test"].public, upstreams["corp.test"].access) == (True, "credentials")
+
+
+@pytest.mark.parametrize("way", ["flags", "variable", "file"])
+def test_a_registry_may_have_several_endpoints(file: Path, way: str) -> None:
+    words = ("corp.test=https://a.test", "ghcr.io=https://c.test", "Corp.test=http://b.test:5000")
+    flags = {"facade_upstreams": words} if way == "flags" else {}
+    environment = {"LAYERMESH_FACADE_UPSTREAMS": ",".join(words)} if way == "variable" else {}
+    if way == "file":
+        file.write_text('[facade.upstreams."corp.test"]\nendpoint = ["https://a.test", "http://b.test:5000"]')
+    endpoints = load(flags, environment, file).facade.upstreams["corp.test"].endpoint
+    assert endpoints == ("https://a.test", "http://b.test:5000")
 
 
 def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
@@ -152,6 +163,20 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("[facade]\nupstreams = 1", '[facade] upstreams = 1: a table [facade.upstreams."NAMESPACE"] is expected'),
         ("[facade.upstreams]\n'a.b' = 1", '"a.b" = 1: a table [facade.upstreams."a.b"] is expected'),
         ("[facade.upstreams.'a.b']\nendpiont = 'x'", '"a.b" endpiont is not known; did you mean endpoint?'),
+        (
+            "[facade.upstreams.'a.b']\nendpoint = []",
+            "endpoint = []: http://HOST:PORT or https://HOST[:PORT] is expected",
+        ),
+        ("[facade.upstreams.'a.b']\nendpoint = ['x']", "endpoint = 'x': http://HOST:PORT or https://HOST[:PORT] is"),
+        (
+            "[facade.upstreams.'a.b']\ntags = 'pinned'",
+            """tags = 'pinned': a table is expected, such as {"v*" = "pinned"}""",
+        ),
+        (
+            "[facade.upstreams.'a.b'.tags]\n'v*' = 'ttl'",
+            """tags "v*" = 'ttl': upstream, ttl=TIME (such as ttl=5m), stale""",
+        ),
+        ("[facade.upstreams.'a.b'.tags]\n'v*' = 5", """tags "v*" = 5: text is expected"""),
         ("[facade.upstreams.'a.b']\npublic = 'x'", "public = 'x': true or false is expected"),
         ("[facade.upstreams.'a.b']\naccess = 'x'", "access = 'x': refuse or credentials is expected"),
         ("[facade", "this is not TOML: "),

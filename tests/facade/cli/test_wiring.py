@@ -5,13 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from yarl import URL
 
 from facade.cli.config import load
-from facade.cli.wiring import Wiring, read_credentials, read_secret, wire
+from facade.cli.wiring import Wiring, read_authority, read_credentials, read_secret, wire
 from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.tags import Rule, TagPolicy
 from node.errors import InvalidError, LayermeshError, StartError
+from node.reference import Tag
 
 
 def wired(**flags: object) -> Wiring:
@@ -57,7 +60,7 @@ def test_the_cluster_is_told_all_that_was_written(secret: Path) -> None:
 
 def test_a_built_in_registry_keeps_its_publicness_under_another_endpoint() -> None:
     config = upstream(wired(facade_upstreams=("docker.io=http://127.0.0.1:5000",)), "docker.io")
-    assert (config.endpoint, config.public) == (URL("http://127.0.0.1:5000/"), True)
+    assert (config.urls, config.public) == ((URL("http://127.0.0.1:5000/"),), True)
 
 
 def test_a_registry_of_ones_own_is_not_public_unless_told() -> None:
@@ -71,7 +74,7 @@ def test_the_file_says_more_of_a_registry(tmp_path: Path) -> None:
     wiring = wire(load({}, {}, file), {}, root=True)
     built_in = next(config for config in BUILT_IN if config.namespace == "ghcr.io")
     config = upstream(wiring, "ghcr.io")
-    assert (config.endpoint, config.public, config.access) == (built_in.endpoint, False, Access.CREDENTIALS)
+    assert (config.urls, config.public, config.access) == (built_in.urls, False, Access.CREDENTIALS)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,37 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callab
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="none: it cannot be read: no such file"):
         read_secret(tmp_path / "none")
+
+
+def test_tags_have_the_rules_of_the_file_in_its_order(tmp_path: Path) -> None:
+    file = tmp_path / "layermesh.toml"
+    file.write_text('[facade.upstreams."ghcr.io".tags]\n"v*" = "pinned"\nlatest = "ttl=5m"\n"*" = "upstream"')
+    config = upstream(wire(load({}, {}, file), {}, root=True), "ghcr.io")
+    rules = {tag: config.tag_policy(Tag(tag)) for tag in ("v1", "latest", "main")}
+    assert rules == {
+        "v1": TagPolicy(Rule.PINNED),
+        "latest": TagPolicy(Rule.TTL, 300),
+        "main": TagPolicy(Rule.UPSTREAM),
+    }
+
+
+def test_an_upstream_may_have_an_authority_of_its_own(tmp_path: Path) -> None:
+    file, authority = tmp_path / "layermesh.toml", trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    file.write_text(f'[facade.upstreams."ghcr.io"]\nca_file = "{tmp_path}/ca.pem"')
+    (name,) = (wiring := wire(load({}, {}, file), {}, root=True)).tls
+    subjects = [certificate["subject"] for certificate in wiring.tls[name].get_ca_certs()]
+    assert name == "ghcr.io" and any("trustme" in str(subject) for subject in subjects)
+
+
+@pytest.mark.parametrize("content", ["", "no certificate", "ü"])
+def test_an_authority_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text(content)
+    with pytest.raises(StartError, match=r"ca\.pem: it holds no certificate in PEM form"):
+        read_authority(file)
+    with pytest.raises(StartError, match="none: it cannot be read"):
+        read_authority(tmp_path / "none")
 
 
 def test_a_credentials_file_that_is_no_docker_configuration_is_named(tmp_path: Path) -> None:

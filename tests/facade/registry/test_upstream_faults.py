@@ -182,3 +182,21 @@ async def test_a_slow_manifest_does_not_make_a_confirmed_tag_old(
     registry.fault("manifests", moved.manifest.digest, Fault(drip=(len(moved.manifest.data) // 4, 0.4)))
     answer = await node.manifest("v1")
     assert answer.data == moved.manifest.data and "Warning" not in answer.headers
+
+
+async def test_an_upstream_that_asks_for_patience_is_not_asked_and_what_is_here_is_served_with_its_age(
+    node: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    await node.manifest("v1")
+    for blob in image.blobs:
+        await node.blob(blob.digest)
+        await node.landed(blob.digest)
+    registry.fault("manifests", "*", Fault(status=429, retry_after="600", times=1))
+    registry.requests.clear()
+    for _ in range(2):
+        answer = await node.manifest("v1")
+        assert answer.data == image.manifest.data and "this node" in answer.headers["Warning"]
+    assert len(registry.requests) == 1
+    unknown = await node.get("/v2/docker.io/team/app/manifests/v2")
+    assert (unknown.status, len(registry.requests)) == (429, 1)
+    assert 590 <= int(unknown.headers["Retry-After"]) <= 600

@@ -214,6 +214,41 @@ async def test_an_answer_without_a_token_is_no_answer(field_name: str) -> None:
             await upstreams.manifest(REPOSITORY, TAG)
 
 
+@pytest.mark.parametrize("posts", [True, False])
+async def test_an_identity_token_is_exchanged_by_post_or_where_that_is_not_known_by_get(posts: bool) -> None:
+    auth = Bearer({"me": "identity"}, frozenset({"team/app"}), identities={"identity": "me"} if posts else None)
+    async with opened(auth, Login("me", "", "identity")) as (registry, upstreams, image):
+        assert not (await upstreams.manifest(REPOSITORY, TAG)).anonymous
+        await upstreams.resolve(REPOSITORY, image.manifest.digest)
+        assert [seen.method for seen in registry.asked("token")] == (["POST"] if posts else ["POST", "GET"])
+        assert not any("identity" in seen.path for seen in registry.requests)
+
+
+async def test_an_identity_token_that_is_refused_is_denied_without_showing_it() -> None:
+    auth = Bearer({"me": "other"}, frozenset({"team/app"}), identities={"other": "me"})
+    async with opened(auth, Login("me", "", "wrong-token")) as (_, upstreams, _image):
+        with pytest.raises(DeniedError) as caught:
+            await upstreams.manifest(REPOSITORY, TAG)
+        assert "wrong-token" not in str(caught.value)
+
+
+async def test_a_foreign_realm_gets_no_identity_token() -> None:
+    async with FakeRegistry(auth=Bearer(identities={"identity": "me"})) as thief:
+        realm = f"http://localhost:{thief.port}/token"
+        async with opened(Bearer(realm=realm), Login("me", "", "identity")) as (_, upstreams, _image):
+            with pytest.raises(DeniedError, match="refused: it belongs to another domain"):
+                await upstreams.manifest(REPOSITORY, TAG)
+        assert not thief.requests
+
+
+async def test_each_login_has_its_own_token() -> None:
+    async with opened(Bearer({"me": "secret"}), Login("me", "secret")) as (registry, upstreams, image):
+        await upstreams.manifest(REPOSITORY, TAG)
+        assert await upstreams.prove_public(REPOSITORY, image.manifest.digest)
+        by_login = ["Authorization" in seen.headers for seen in registry.asked("token")]
+        assert by_login == [True, False]
+
+
 async def test_the_netrc_file_is_never_read(
     registry: FakeRegistry,
     upstreams: Upstreams,

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
-from facade.upstream.bodies import Span, parse_content_range
+from facade.upstream.bodies import Pace
 from facade.upstream.client import Upstreams
+from facade.upstream.ranges import Span, parse_content_range
+from facade.upstream.resuming import FORWARD_BYTES
 from node.digest import Digest
 from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
 from node.source import Wanted
-from tests.facade.upstream.conftest import REPOSITORY
+from tests.facade.upstream.conftest import LIMITS, REPOSITORY
 from tests.fakes.faults import Fault
 from tests.fakes.images import make_bytes
 from tests.fakes.registry import FakeRegistry
@@ -65,13 +67,13 @@ async def test_a_body_that_breaks_or_stalls_is_gone_on_with_by_range(
     assert resumed.headers.get("Range", "bytes=0-").startswith("bytes=")
 
 
-async def test_a_body_that_breaks_twice_is_given_up_and_what_came_stays(
+async def test_a_body_that_breaks_again_and_again_is_given_up_and_what_came_stays(
     registry: FakeRegistry, upstreams: Upstreams
 ) -> None:
     wanted, sink = hold(registry, Fault(cut_after=1000)), MemorySink()
     with pytest.raises(UnreachableError):
         await upstreams.fill(wanted, sink)
-    assert bytes(sink.data) == DATA[:2000]
+    assert bytes(sink.data) == DATA[: 1000 * LIMITS.retry.tries]
     registry.heal()
     await upstreams.fill(wanted, sink)
     assert bytes(sink.data) == DATA
@@ -81,6 +83,46 @@ async def test_a_body_that_stalls_on_every_connection_is_given_up(registry: Fake
     wanted, sink = hold(registry, Fault(stall_after=0)), MemorySink()
     with pytest.raises(UnreachableError):
         await upstreams.fill(wanted, sink)
+
+
+async def test_a_body_that_breaks_goes_on_as_long_as_each_connection_brings_it_forward(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    data = make_bytes("long", 6 * FORWARD_BYTES)
+    wanted, sink = hold(registry, Fault(cut_after=FORWARD_BYTES), data), MemorySink()
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == data
+    assert registry.sent[str(wanted.digest)] == len(data)
+
+
+async def test_a_body_that_breaks_goes_on_behind_a_registry_that_comes_back(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=400_000, times=1)), MemorySink()
+    registry.fault("blobs", "*", Fault(status=502, ranged=True, times=1))
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA
+    assert len(registry.requests) == 3
+
+
+async def test_a_body_that_breaks_and_finds_a_silent_registry_is_given_up_in_time(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=1000, ranged=False)), MemorySink()
+    registry.fault("blobs", "*", Fault(silent=True, ranged=True))
+    async with asyncio.timeout(LIMITS.resume_s + 1):
+        with pytest.raises(UnreachableError):
+            await upstreams.fill(wanted, sink)
+
+
+async def test_a_body_that_breaks_and_finds_another_one_is_refused(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted, sink = hold(registry, Fault(cut_after=1000, times=1)), MemorySink()
+    registry.fault("blobs", "*", Fault(data=DATA[:500_000], ranged=True))
+    with pytest.raises(MismatchError):
+        await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == DATA[:1000]
 
 
 async def test_a_slow_body_is_no_stalled_one(registry: FakeRegistry, upstreams: Upstreams) -> None:
@@ -218,6 +260,36 @@ async def test_another_range_than_asked_for_does_not_pass(registry: FakeRegistry
             pass
 
 
+@pytest.mark.parametrize(
+    "fault", [Fault(cut_after=1000, times=1), Fault(stall_after=1000, times=2), Fault(cut_after=0, times=1)]
+)
+async def test_a_range_that_breaks_or_stalls_passes_on_as_one(
+    registry: FakeRegistry, upstreams: Upstreams, fault: Fault
+) -> None:
+    wanted = hold(registry, fault)
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=500-900000") as passage:
+        assert b"".join([piece async for piece in passage.body]) == DATA[500:900_001]
+    assert registry.sent[str(wanted.digest)] == 900_001 - 500
+
+
+async def test_a_range_that_breaks_does_not_go_on_with_another_blob(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    wanted = hold(registry, Fault(cut_after=1000, times=1))
+    registry.fault("blobs", "*", Fault(data=DATA[:-1], ranged=True))
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=500-900000") as passage:
+        with pytest.raises(MismatchError):
+            assert not [piece async for piece in passage.body if not piece]
+
+
+async def test_a_range_that_breaks_again_and_again_is_given_up(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted = hold(registry, Fault(cut_after=1000))
+    async with upstreams.passthrough(REPOSITORY, wanted.digest, "bytes=0-900000") as passage:
+        with pytest.raises(UnreachableError):
+            assert not [piece async for piece in passage.body if not piece]
+    assert registry.sent[str(wanted.digest)] == 1000 * LIMITS.retry.tries
+
+
 async def test_sixteen_blobs_at_once_arrive_whole(registry: FakeRegistry, upstreams: Upstreams) -> None:
     wanted = [hold(registry, data=make_bytes(f"blob-{number}", 300_000)) for number in range(16)]
     sinks = [MemorySink() for _ in wanted]
@@ -225,6 +297,13 @@ async def test_sixteen_blobs_at_once_arrive_whole(registry: FakeRegistry, upstre
         for one, sink in zip(wanted, sinks, strict=True):
             tasks.create_task(upstreams.fill(one, sink))
     assert [Digest.of(bytes(sink.data)) for sink in sinks] == [one.digest for one in wanted]
+
+
+def test_a_body_falls_behind_by_the_time_spent_waiting_for_it() -> None:
+    pace = Pace(least_bytes=100, window_s=4.0)
+    assert [pace.falls_behind(count, 1.0) for count in (0, 0, 0, 99)] == [False, False, False, True]
+    assert [pace.falls_behind(count, 2.0) for count in (1, 99, 0, 0)] == [False, False, False, True]
+    assert not any(pace.falls_behind(1, 0.0) for _ in range(1000))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from node.errors import InvalidError
 
 def test_the_built_in_upstreams_are_public_and_https() -> None:
     assert {config.namespace for config in BUILT_IN} >= {"docker.io", "ghcr.io", "quay.io", "registry.k8s.io"}
-    assert all(config.public and config.endpoint.scheme == "https" for config in BUILT_IN)
+    assert all(config.public for config in BUILT_IN)
+    assert all(url.scheme == "https" for config in BUILT_IN for url in config.urls)
 
 
 def test_plain_http_and_a_path_are_kept_as_written() -> None:
     config = UpstreamConfig.parse("Corp.test", "http://127.0.0.1:5000/mirror/")
-    assert (config.namespace, config.endpoint) == ("corp.test", URL("http://127.0.0.1:5000/mirror"))
+    assert (config.namespace, config.urls) == ("corp.test", (URL("http://127.0.0.1:5000/mirror"),))
     assert not config.public
 
 

@@ -4,9 +4,8 @@ import base64
 import json
 
 import pytest
-from structlog.testing import capture_logs
 
-from facade.upstream.credentials import Login, parse_credentials
+from facade.upstream.credentials import Helper, Login, parse_credentials
 from node.errors import InvalidError
 
 
@@ -41,21 +40,30 @@ def test_a_login_does_not_show_its_password() -> None:
     assert "secret" not in repr(Login("me", "secret"))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        read({}, credHelpers={"corp.test": "ecr-login"}),
-        read({"corp.test": {}}, credsStore="desktop"),
-        read({"corp.test": {"identitytoken": "secret"}}),
-    ],
-)
-def test_what_is_not_supported_is_said_once_and_nothing_is_found(content: bytes) -> None:
-    found = parse_credentials(content)
-    with capture_logs() as logs:
-        assert found.find("corp.test", "a") is None
-        assert found.find("corp.test", "b") is None
-    assert [(line["log_level"], line["registry"]) for line in logs] == [("warning", "corp.test")]
-    assert "secret" not in str(logs)
+def test_an_identity_token_stands_in_for_a_password_and_is_not_shown() -> None:
+    found = parse_credentials(read({"corp.test": {**encoded("me", ""), "identitytoken": "secret"}}))
+    assert found.find("corp.test", "a") == Login("me", "", "secret")
+    assert parse_credentials(read({"a.test": {"identitytoken": "t"}})).find("a.test", "a") == Login("", "", "t")
+    assert "secret" not in repr(found)
+
+
+def test_a_hosts_own_helper_comes_before_its_login_and_the_store_behind_it() -> None:
+    auths: dict[str, object] = {"corp.test": encoded("me", "1"), "other.test": encoded("me", "2"), "empty.test": {}}
+    helpers = {"corp.test": "ecr-login", "https://index.docker.io/v1/": "hub"}
+    found = parse_credentials(read(auths, credHelpers=helpers, credsStore="desktop"))
+    assert found.find("corp.test", "a") == Helper("ecr-login", "corp.test")
+    assert found.find("registry-1.docker.io", "a") == Helper("hub", "https://index.docker.io/v1/")
+    assert found.find("other.test", "a") == Login("me", "2")
+    assert found.find("empty.test", "a") == Helper("desktop", "empty.test")
+    store = parse_credentials(read({}, credsStore="desktop"))
+    assert store.find("registry-1.docker.io", "a") == Helper("desktop", "https://index.docker.io/v1/")
+
+
+@pytest.mark.parametrize("name", ["../evil", "a b", "-x", "a/b", ";", "x" * 65])
+def test_a_helper_that_is_no_name_is_refused(name: str) -> None:
+    for content in (read({}, credHelpers={"corp.test": name}), read({}, credsStore=name)):
+        with pytest.raises(InvalidError, match="is no name of a program"):
+            parse_credentials(content)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ async def test_each_failure_has_its_name(
         await upstreams.manifest(REPOSITORY, TAG)
 
 
+async def test_a_manifest_that_breaks_off_is_asked_for_once_more(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    image = registry.push("team/app", make_image("seed", (10,)), "latest")
+    registry.fault("manifests", "*", Fault(cut_after=10, times=1))
+    assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.digest == image.manifest.digest
+    assert len(registry.requests) == 2
+
+
 async def test_patience_asked_for_is_passed_on(registry: FakeRegistry, upstreams: Upstreams) -> None:
     registry.fault("manifests", "*", Fault(status=429, retry_after="17"))
     with pytest.raises(ThrottledError) as caught:
@@ -151,4 +158,4 @@ async def test_every_exchange_is_counted(registry: FakeRegistry) -> None:
         await registry.stop()
         with pytest.raises(UnreachableError):
             await up.manifest(REPOSITORY, TAG)
-    assert counted == [("corp.test", "404"), ("corp.test", "error")]
+    assert counted == [("corp.test", "404"), *[("corp.test", "error")] * LIMITS.retry.tries]

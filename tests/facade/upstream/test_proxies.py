@@ -55,9 +55,15 @@ def test_no_proxy_or_one_of_another_kind_is_none() -> None:
     assert Proxies({"https": "socks5://proxy.test"}).choose(URL("https://registry.test")) is None
 
 
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://proxy.test:1")
-    assert Proxies.from_environment().choose(URL("https://registry.test")) is not None
+@pytest.mark.parametrize("names", [("HTTPS_PROXY", "NO_PROXY"), ("https_proxy", "no_proxy")])
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]) -> None:
+    for name in ("HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in zip(names, ("http://proxy.test:1", "corp.test"), strict=True):
+        monkeypatch.setenv(name, value)
+    proxies = Proxies.from_environment()
+    assert proxies.choose(URL("https://registry.test")) is not None
+    assert proxies.choose(URL("https://a.corp.test")) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "inside.test"])
