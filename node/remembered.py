@@ -30,13 +30,20 @@ class Remembered(Generic[K, V]):
         for key in answers:
             self._answers.move_to_end(key)
         if unknown := [key for key in keys if key not in answers]:
-            changes = self._changes
-            asked = await ask(unknown)
-            answers.update(asked)
-            if changes == self._changes:  # else they may have been true before the change
-                for key, answer in asked.items():
-                    self._keep(key, answer)
+            answers.update(await self._ask(unknown, ask))
         return answers
+
+    async def _ask(self, keys: Sequence[K], ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> Mapping[K, V]:
+        """Ask, and once more where a change came in between: the answer may be from before it."""
+        changes = self._changes
+        asked = await ask(keys)
+        if changes != self._changes:
+            changes = self._changes
+            asked = await ask(keys)
+        if changes == self._changes:
+            for key, answer in asked.items():
+                self._keep(key, answer)
+        return asked
 
     def learn(self, answers: Mapping[K, V]) -> None:
         """These hold from now on."""

@@ -176,3 +176,18 @@ async def test_a_record_whose_caller_was_cancelled_is_remembered_as_it_was_made(
         record.cancel()
     await store._shelf.database.remember("behind", "it")
     assert await store.repositories.link(ALPINE, DIGEST) is not None
+
+
+async def test_an_answer_from_before_a_change_is_not_given() -> None:
+    """Else what has just come would count as missing, and be fetched a second time."""
+    answers: Remembered[str, str | None] = Remembered(10)
+    source = Source(None)
+
+    def came() -> None:
+        if source.asked == 1:
+            source.answer = "here"
+            answers.forget(["key"])
+
+    source._meanwhile = came
+    assert await answers.of("key", source) == "here"
+    assert source.asked == 2
