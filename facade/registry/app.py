@@ -16,6 +16,7 @@ from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
+from facade.registry.gate import Gate
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.problems import Problem, unserved
 from facade.registry.requests import Asked, Form, Kind, Listener, MalformedError, UnknownError, parse
@@ -60,7 +61,9 @@ class Registry:
         blobs: Blobs,
         waits: Waits,
         metrics: Metrics,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -79,6 +82,7 @@ class Registry:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
             try:
+                await self._gate.check(request, listener)
                 response = self._from_memory(request, listener) or await self._answer(request, listener)
             except Problem as problem:
                 response = problem.response()
@@ -197,11 +201,16 @@ def _say_age(headers: dict[str, str], answer: Answer) -> None:
 
 @asynccontextmanager
 async def open_registry(
-    store: Store, cluster: Cluster, upstream: RegistryUpstream, settings: FacadeSettings, metrics: Metrics
+    store: Store,
+    cluster: Cluster,
+    upstream: RegistryUpstream,
+    settings: FacadeSettings,
+    metrics: Metrics,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Registry]:
-    """The registry of a node; flights and questions still under way when the context ends are cut."""
+    """The registry of a node, behind a gate or open; flights and questions under way when the context ends are cut."""
     async with Background() as background:
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
-        yield Registry(store, upstream, manifests, blobs, settings.waits, metrics)
+        yield Registry(store, upstream, manifests, blobs, settings.waits, metrics, gate or Gate())

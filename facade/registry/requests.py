@@ -76,8 +76,18 @@ def parse(request: web.BaseRequest, listener: Listener) -> Asked:
             f"{request.path[:200]!r}: only /v2/<name>/manifests/<ref> and /v2/<name>/blobs/<digest> exist"
         )
     name, kind, last = parts
-    form, repository = _repository(name, request.query, listener)
+    form, repository = _named_repository(name, request.query, listener)
     return Asked(form, Kind(kind), repository, _selector(Kind(kind), last))
+
+
+def repository_of(name: str, query: MultiMapping[str], listener: Listener) -> Repository:
+    """The repository that a name in a path and the query's `ns` mean on this listener.
+
+    Raises:
+        MalformedError: when a part of it is malformed.
+        UnknownError: when it names a namespace in a way this listener does not serve.
+    """
+    return _named_repository(name, query, listener)[1]
 
 
 def _selector(kind: Kind, text: str) -> Tag | Digest:
@@ -92,7 +102,7 @@ def _selector(kind: Kind, text: str) -> Tag | Digest:
         raise MalformedError("MANIFEST_INVALID", str(error)) from None
 
 
-def _repository(name: str, query: MultiMapping[str], listener: Listener) -> tuple[Form, Repository]:
+def _named_repository(name: str, query: MultiMapping[str], listener: Listener) -> tuple[Form, Repository]:
     form, namespace, name = _named(name, query.getall("ns", []), listener)
     if namespace == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"
