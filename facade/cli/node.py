@@ -1,10 +1,12 @@
 """A whole node: its parts opened in order, and closed in the reverse one."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -14,17 +16,22 @@ from facade.admin.app import admin_app
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
 from facade.background import Background
+from facade.cli.guarding import Guarding, read_users
 from facade.cli.serving import counted, serving
 from facade.cli.sockets import Listener
+from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
 from facade.hosts import guard
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
+from facade.registry.gate import Gate
+from facade.registry.logins import Logins
 from facade.registry.problems import Problem
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
+from facade.watching import follow
 from node.serve import gateway_routes
 from node.store import Store, open_store
 
@@ -46,10 +53,13 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             wiring.facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request
         ) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
-        open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
         Background() as background,
+        open_registry(
+            store, cluster, upstreams, wiring.facade, metrics, _gate(wiring.guarding, background)
+        ) as registry,
     ):
         background.start(clock.run(), "clock watch")
+        tls = _tls(wiring.guarding, background)
         running = Running(
             name=wiring.name,
             version=installed(),
@@ -67,10 +77,28 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         _watch(metrics, running, store, cluster)
         admin = {"admin": _admin_app(running, store, cluster)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
-        async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
+        async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _gate(guarding: Guarding, background: Background) -> Gate:
+    """The gate before the registry; users that are added or removed count within seconds."""
+    if guarding.users is None:
+        return Gate()
+    path, logins = guarding.users.path, Logins(guarding.users.users)
+    background.start(follow([path], partial(read_users, path), logins.replace), "follow the users")
+    return Gate(logins, guarding.rules)
+
+
+def _tls(guarding: Guarding, background: Background) -> dict[str, ssl.SSLContext]:
+    """What the registry listeners speak TLS with; a certificate that is renewed is shown within seconds."""
+    if (tls := guarding.tls) is None:
+        return {}
+    paths = [tls.files.certificate, tls.files.key]
+    background.start(follow(paths, partial(server_context, tls.files), tls.renew), "follow the certificate")
+    return dict.fromkeys(RegistryListener, tls.context)
 
 
 def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster) -> None:

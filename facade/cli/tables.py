@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from facade.registry.access import Pattern
 from facade.settings import Address
+from node.errors import InvalidError
 
 _PORT: Final = re.compile("[0-9]{1,5}")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
@@ -93,6 +95,22 @@ class Listen(str):
         return Address(host.strip("[]"), int(port))
 
 
+class RepositoryPattern(str):
+    """Names of repositories, as `facade.registry.access.Pattern` has them."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check that it is a pattern.
+
+        Raises:
+            ValueError: saying what is expected.
+        """
+        try:
+            return cls(Pattern.parse(text).text)
+        except InvalidError as error:
+            raise ValueError(str(error)) from None
+
+
 class NodeTable(msgspec.Struct, frozen=True):
     """`[node]`: this machine alone."""
 
@@ -122,12 +140,24 @@ class UpstreamTable(msgspec.Struct, frozen=True):
     access: Literal["refuse", "credentials"] | None = None
 
 
+class AccessTable(msgspec.Struct, frozen=True):
+    """`[[facade.access]]`: one rule."""
+
+    repositories: tuple[RepositoryPattern, ...]
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
 class FacadeTable(msgspec.Struct, frozen=True):
     """`[facade]`: what runtimes talk to."""
 
     listen: Listen = Listen("127.0.0.1:5050")
     docker_mirror: Listen | None = Listen("127.0.0.1:5053")
     insecure: bool = False
+    htpasswd: Path | None = None
+    access: tuple[AccessTable, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     credentials: Path | None = None
     upstreams: Mapping[str, UpstreamTable] = {}
 
@@ -157,7 +187,7 @@ def decode(kind: type, value: object) -> Any:
         raise ValueError("text is expected")
     if kind is Path:
         return _path(value)
-    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName):
+    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName | RepositoryPattern):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

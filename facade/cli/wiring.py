@@ -10,8 +10,8 @@ from yarl import URL
 
 from cluster.config import ClusterConfig
 from facade.cli.files import read_file
+from facade.cli.guarding import Guarding, check_exposure, read_guarding
 from facade.cli.tables import Configuration, UpstreamTable, default_data, default_name
-from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, parse_credentials
@@ -31,6 +31,7 @@ class Wiring:
     facade: FacadeSettings
     cluster: ClusterConfig
     credentials: Credentials
+    guarding: Guarding
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -43,7 +44,7 @@ class Wiring:
 
 
 def wire(configuration: Configuration, environment: Mapping[str, str], *, root: bool) -> Wiring:
-    """Map the configuration to the parts; reads the secret and the credentials.
+    """Map the configuration to the parts; reads the secret, the credentials, the users and the certificate.
 
     Raises:
         StartError, InvalidError: one line that says what to change.
@@ -56,7 +57,8 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
         insecure=facade.insecure,
         upstreams=upstreams(facade.upstreams),
     )
-    check_exposure(settings)
+    guarding = read_guarding(facade)
+    check_exposure(settings, guarding)
     name = str(configuration.node.name or default_name())
     return Wiring(
         name=name,
@@ -75,6 +77,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             open_gateway=cluster.open_gateway,
         ),
         credentials=read_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
+        guarding=guarding,
     )
 
 
@@ -100,21 +103,6 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
             access=config.access if table.access is None else Access(table.access),
         )
     return tuple(configs.values())
-
-
-def check_exposure(settings: FacadeSettings) -> None:
-    """Refuse to offer unprotected listeners to other machines, unless the operator insists.
-
-    Raises:
-        StartError: naming the listener and the flag.
-    """
-    listeners = {"--facade": settings.facade, "--docker-mirror": settings.docker_mirror, "--admin": settings.admin}
-    for flag, address in listeners.items():
-        if address is not None and not is_loopback(address.host) and not settings.insecure:
-            raise StartError(
-                f"{flag} {address} would be open to other machines without a login:"
-                " choose a loopback address, or insist with --insecure"
-            )
 
 
 def read_secret(path: Path) -> bytes:
