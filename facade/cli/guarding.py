@@ -37,7 +37,8 @@ class Guarding:
     @property
     def doors(self) -> Doors:
         """What a client needs to pull from Docker Hub through the listeners."""
-        return Doors(self.tls is not None, not allowed(self.rules, ANONYMOUS, Action.PULL, _EXAMPLE))
+        login = not allowed(self.rules, ANONYMOUS, Action.PULL, _EXAMPLE)
+        return Doors(tls=self.tls is not None, users=self.users is not None, login=login)
 
 
 def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:

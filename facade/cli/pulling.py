@@ -18,10 +18,13 @@ def reachable(address: Address) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What a client of the registry listeners needs: to speak TLS, and a login to read Docker Hub's images."""
+    """What a client of the registry listeners needs."""
 
     tls: bool = False
+    users: bool = False
+    """`/v2/` asks for a login, and Docker sends an empty one to nobody."""
     login: bool = False
+    """Docker Hub's images are for users alone."""
 
     @property
     def scheme(self) -> str:
@@ -77,14 +80,12 @@ def commands(facade: Address, mirror: Address | None, doors: Doors = OPEN) -> st
 
 
 def _docker(facade: Address, mirror: Address | None, doors: Doors) -> str:
-    full_name = f"docker pull {reachable(facade)}/docker.io/library/alpine:latest\n"
-    if doors.login:
-        return (
-            "# Docker, by full name (it sends no login to mirrors, and goes to Docker Hub instead):\n"
-            f"docker login {reachable(facade)}\n{full_name}"
-        )
+    login = f"docker login {reachable(facade)}\n" if doors.users else ""
+    full_name = f"{login}docker pull {reachable(facade)}/docker.io/library/alpine:latest\n"
     if mirror is None:
         return f"# Docker, by full name:\n{full_name}"
+    if doors.login:
+        return f"# Docker, by full name (it sends no login to mirrors, and goes to Docker Hub instead):\n{full_name}"
     return f"""\
 # Docker: once, as root (kept as it is where there is a {DOCKER_FILE} already), then for every pull from Docker Hub:
 mkdir -p /etc/docker && (set -C; echo '{docker_daemon(mirror, doors)}' > {DOCKER_FILE}) && systemctl reload docker

@@ -54,6 +54,14 @@ class Gate:
             raise Problem(401, "UNAUTHORIZED", f"log in: without a login nobody may {forbidden}", _CHALLENGE)
         raise Problem(403, "DENIED", f"user {who!r} may not {forbidden}")
 
+    def _asks_first(self, request: web.Request, listener: Listener) -> bool:
+        """Whether `/v2/` asks for a login that was not sent.
+
+        Docker, Podman and skopeo learn only there that logins are wanted, and send theirs nowhere otherwise. Without
+        one, Podman and skopeo send an empty login then; dockerd sends its own to no mirror.
+        """
+        return listener is Listener.FACADE and hdrs.AUTHORIZATION not in request.headers
+
     def may(self, request: web.Request, action: Action, repository: Repository) -> bool:
         """Whether who sent this request, which was let through, may also do this."""
         return self._logins is None or allowed(self._rules, request[_WHO], action, repository)
@@ -66,7 +74,7 @@ class Gate:
             raise MalformedError("NAME_INVALID", "the path holds a %-escape; names, tags and digests need none")
         route, name = route_of(request.path)
         if route is Route.BASE:
-            return None
+            return "begin here" if self._asks_first(request, listener) else None
         if route is Route.CATALOG:
             return None if reads_everything(self._rules, who) else "list every repository"
         needs = [(action_of(request.method, route), name)]

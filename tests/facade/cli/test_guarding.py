@@ -48,13 +48,13 @@ def refusal(file: Path, text: str, **environment: str) -> str:
 
 def test_nobody_has_to_log_in_unless_told(file: Path) -> None:
     assert guarding(file, "") == Guarding()
-    assert Guarding().rules == ALL_DO_ALL and Guarding().doors == Doors(tls=False, login=False)
+    assert Guarding().rules == ALL_DO_ALL and Guarding().doors == Doors()
 
 
 def test_users_without_rules_may_do_everything(file: Path, htpasswd: Path) -> None:
     made = guarding(file, f'[facade]\nhtpasswd = "{htpasswd}"')
     assert made.users is not None and made.users.users.knows("alice", "wonder")
-    assert made.rules == USERS_DO_ALL and made.doors == Doors(login=True)
+    assert made.rules == USERS_DO_ALL and made.doors == Doors(users=True, login=True)
 
 
 RULES: Final = """
@@ -81,7 +81,7 @@ def test_rules_hold_as_they_are_written(file: Path, htpasswd: Path, place: str) 
     assert allowed(made.rules, "alice", Action.PUSH, tools) and not allowed(made.rules, "bob", Action.PUSH, tools)
     assert allowed(made.rules, "bob", Action.PULL, tools) and not allowed(made.rules, ANONYMOUS, Action.PULL, tools)
     assert allowed(made.rules, ANONYMOUS, Action.PULL, alpine)
-    assert made.doors == Doors(login=False)
+    assert made.doors == Doors(users=True)
 
 
 def test_a_rule_in_a_variable_replaces_those_of_the_file(file: Path, htpasswd: Path) -> None:

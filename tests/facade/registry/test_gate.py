@@ -161,10 +161,24 @@ async def test_a_mount_needs_the_right_to_read_where_the_blob_comes_from(
     assert await refused(mixed, "POST", path, user) == status
 
 
-async def test_v2_asks_for_a_login_only_where_nobody_may_read_without(mixed: Machine, closed: Machine) -> None:
-    assert (await mixed.get("/v2/")).status == 200
-    assert await refused(closed, "GET", "/v2/", None) == 401
-    assert (await closed.get("/v2/", **login("bob"))).status == 200
+async def test_v2_asks_for_a_login_and_takes_an_empty_one_where_anybody_may_read_something(
+    mixed: Machine, closed: Machine
+) -> None:
+    """Docker, Podman and skopeo send a login only where `/v2/` asks for one; the latter two an empty one at least."""
+    empty = {"Authorization": "Basic Og=="}
+    for node in (mixed, closed):
+        assert await refused(node, "GET", "/v2/", None) == 401
+        assert await refused(node, "GET", "/v2/", "bob") is None
+    assert (await mixed.get("/v2/", **empty)).status == 200
+    assert (await closed.get("/v2/", **empty)).status == 401
+    assert (await mixed.get("/v2/ghcr.io/team/app/manifests/v1", **empty)).status == 404
+    assert (await mixed.get("/v2/team/app/manifests/v1", **empty)).status == 401
+
+
+async def test_v2_of_the_docker_mirror_asks_only_where_nobody_may_read_without_a_login(
+    mixed: Machine, closed: Machine
+) -> None:
+    assert [(await mixed.ask(f"{node.docker}/v2/")).status for node in (mixed, closed)] == [200, 401]
 
 
 @pytest.mark.parametrize("user", ["alice", "nobody"])
