@@ -64,6 +64,13 @@ def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:
             )
 
 
+def exposed_passwords(settings: FacadeSettings, guarding: Guarding) -> bool:
+    """Whether users' passwords cross a network as they are."""
+    addresses = (settings.facade, settings.docker_mirror)
+    beyond = any(address is not None and not is_loopback(address.host) for address in addresses)
+    return beyond and guarding.users is not None and guarding.tls is None
+
+
 def read_guarding(facade: FacadeTable) -> Guarding:
     """The users with their rules, and the certificate with its key.
 

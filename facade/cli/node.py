@@ -47,19 +47,16 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     """
     started, metrics, clock = time.monotonic(), Metrics(), ClockWatch()
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
+    facade, guarding = wiring.facade, wiring.guarding
+    logins = Logins(guarding.users.users) if guarding.users else None
     async with (
         open_store(wiring.data) as store,
-        Upstreams(
-            wiring.facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request
-        ) as upstreams,
+        Upstreams(facade.upstreams, credentials=wiring.credentials, on_request=metrics.upstream_request) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         Background() as background,
-        open_registry(
-            store, cluster, upstreams, wiring.facade, metrics, _gate(wiring.guarding, background)
-        ) as registry,
+        open_registry(store, cluster, upstreams, facade, metrics, Gate(logins, guarding.rules)) as registry,
     ):
-        background.start(clock.run(), "clock watch")
-        tls = _tls(wiring.guarding, background)
+        tls = _look_after(background, clock, guarding, logins)
         running = Running(
             name=wiring.name,
             version=installed(),
@@ -67,7 +64,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             listeners={name: listener.address for name, listener in listeners.items()},
             store=store,
             cluster=cluster,
-            upstreams=wiring.facade.upstreams,
+            upstreams=facade.upstreams,
             available=upstreams.available,
             metrics=metrics,
             readiness=Readiness(),
@@ -83,17 +80,17 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = "stopping"
 
 
-def _gate(guarding: Guarding, background: Background) -> Gate:
-    """The gate before the registry; users that are added or removed count within seconds."""
-    if guarding.users is None:
-        return Gate()
-    path, logins = guarding.users.path, Logins(guarding.users.users)
-    background.start(follow([path], partial(read_users, path), logins.replace), "follow the users")
-    return Gate(logins, guarding.rules)
+def _look_after(
+    background: Background, clock: ClockWatch, guarding: Guarding, logins: Logins | None
+) -> dict[str, ssl.SSLContext]:
+    """Notice when the clock is set, and when the users or the certificate change, from now on.
 
-
-def _tls(guarding: Guarding, background: Background) -> dict[str, ssl.SSLContext]:
-    """What the registry listeners speak TLS with; a certificate that is renewed is shown within seconds."""
+    Returns what listeners speak TLS with.
+    """
+    background.start(clock.run(), "clock watch")
+    if guarding.users and logins:
+        path = guarding.users.path
+        background.start(follow([path], partial(read_users, path), logins.replace), "follow the users")
     if (tls := guarding.tls) is None:
         return {}
     paths = [tls.files.certificate, tls.files.key]

@@ -13,6 +13,7 @@ import structlog
 
 from facade.cli import logs
 from facade.cli.config import load
+from facade.cli.guarding import exposed_passwords
 from facade.cli.memory import keep_freed, spare_the_collector
 from facade.cli.options import config_option, key_options
 from facade.cli.pulling import Doors, commands, reachable
@@ -43,6 +44,8 @@ def command(config: Path | None, **flags: object) -> None:
     configuration = load(flags, os.environ, config)
     logs.configure(configuration.node.log, configuration.node.log_level)
     wiring = wire(configuration, os.environ, root=os.geteuid() == 0)
+    if exposed_passwords(wiring.facade, wiring.guarding):
+        log.warning("users' passwords cross the network unencrypted: set [facade] tls_cert and tls_key")
     _allow_many_files()
     keep_freed()
     with bound(wiring.addresses()) as listeners:

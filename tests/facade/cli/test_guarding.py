@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 
 from facade.cli.config import load
-from facade.cli.guarding import Guarding
+from facade.cli.guarding import Guarding, exposed_passwords
 from facade.cli.pulling import Doors
 from facade.cli.wiring import wire
 from facade.registry.access import ALL_DO_ALL, ANONYMOUS, USERS_DO_ALL, Action, allowed
@@ -149,6 +149,27 @@ def test_users_or_tls_open_the_registry_listeners_to_other_machines(
     assert guarding(file, f'{beyond}htpasswd = "{htpasswd}"').users
     assert guarding(file, f'{beyond}tls_cert = "{files.certificate}"\ntls_key = "{files.key}"').tls
     assert guarding(file, beyond, facade_insecure="true") == Guarding()
+
+
+@pytest.mark.parametrize(
+    ("listen", "users", "tls", "exposed"),
+    [
+        ("0.0.0.0:0", True, False, True),
+        ("0.0.0.0:0", True, True, False),
+        ("127.0.0.1:0", True, False, False),
+        ("0.0.0.0:0", False, False, False),
+    ],
+)
+def test_passwords_that_cross_a_network_as_they_are_are_noticed(
+    file: Path, htpasswd: Path, tmp_path: Path, listen: str, users: bool, tls: bool, exposed: bool
+) -> None:
+    files = write_certificate(tmp_path)
+    text = f'[facade]\nlisten = "{listen}"\ninsecure = true\n'
+    text += f'htpasswd = "{htpasswd}"\n' if users else ""
+    text += f'tls_cert = "{files.certificate}"\ntls_key = "{files.key}"\n' if tls else ""
+    file.write_text(text)
+    wiring = wire(load({}, {}, file), {}, root=True)
+    assert exposed_passwords(wiring.facade, wiring.guarding) is exposed
 
 
 def test_neither_opens_the_admin_listener(file: Path, htpasswd: Path) -> None:
