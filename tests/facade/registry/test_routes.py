@@ -1,9 +1,12 @@
 """Every path and method of the registry API, and what it does."""
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facade.registry.access import Action
-from facade.registry.requests import UnknownError
+from facade.registry.requests import Listener, MalformedError, UnknownError, parse, repository_of
 from facade.registry.routes import Route, action_of, route_of
 
 DIGEST = "sha256:" + "a" * 64
@@ -68,3 +71,20 @@ def test_every_other_method_is_a_push(method: str, route: Route) -> None:
 @pytest.mark.parametrize("route", Route)
 def test_deleting_is_deleting_but_for_an_upload_that_is_given_up(route: Route) -> None:
     assert action_of("DELETE", route) is (Action.PUSH if route is Route.UPLOAD else Action.DELETE)
+
+
+@given(
+    st.lists(st.sampled_from(["", "a", "v1", "docker.io", DIGEST, "list", "_catalog", *Route]), max_size=7),
+    st.sampled_from(["", "?ns=ghcr.io", "?ns="]),
+    st.sampled_from(Listener),
+)
+def test_what_is_served_is_what_was_judged(parts: list[str], query: str, listener: Listener) -> None:
+    """The gate reads a path by itself: whatever a handler makes of it must be the same repository."""
+    request = make_mocked_request("GET", f"/v2/{'/'.join(parts)}{query}")
+    try:
+        asked = parse(request, listener)
+    except (MalformedError, UnknownError):
+        return
+    route, name = route_of(request.path)
+    assert repository_of(name, request.query, listener) == asked.repository
+    assert route == asked.kind.value
