@@ -23,7 +23,10 @@ from node.errors import DeniedError, ThrottledError
 from node.reference import Repository
 
 _WHO: Final = web.RequestKey("who", str)
-_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="layermesh"'}
+_CHALLENGE: Final = {
+    "WWW-Authenticate": 'Basic realm="layermesh"',
+    "Docker-Distribution-Api-Version": "registry/2.0",
+}
 
 
 class Gate:
