@@ -1,7 +1,7 @@
 """The gate before every route of the registry: who is asking, for what, and whether the rules allow it."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -22,7 +22,7 @@ from facade.registry.routes import Route, action_of, route_of
 from node.errors import DeniedError, ThrottledError
 from node.reference import Repository
 
-_WHO: Final = web.RequestKey("who", str)
+_WHO: Final[Any] = getattr(web, "RequestKey", lambda name, _: name)("layermesh.who", str)  # since aiohttp 3.14
 _CHALLENGE: Final = {
     "WWW-Authenticate": 'Basic realm="layermesh"',
     "Docker-Distribution-Api-Version": "registry/2.0",
