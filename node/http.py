@@ -1,7 +1,5 @@
 """HTTP pieces that every server here shares: byte ranges (RFC 9110, section 14) and bodies sent by the kernel."""
 
-import asyncio
-import os
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,10 +8,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from node.errors import InvalidError
-from node.sending import FileSender, HasFileno
+from node.sending import HasFileno, file_sender
 
 _ONE_RANGE: Final = re.compile(r"(?i:bytes)[ \t]*=[ \t,]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t,]*")
-_COPY_BYTES: Final = 256 * 1024
 
 
 class RangeError(InvalidError):
@@ -93,25 +90,10 @@ class FileRange(web.StreamResponse):
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client went away")
-        if transport.get_extra_info("sslcontext") is None:
-            sender = FileSender(transport, self._file, start, count)
-            try:
-                await sender.run()
-            finally:
-                self.sent = sender.sent
-        else:
-            await self._copy(writer, start, count)
+        sender = file_sender(transport, writer.write, self._file, start, count)
+        try:
+            await sender.run()
+        finally:
+            self.sent = sender.sent
         if self.sent != count:
             raise ConnectionResetError(f"the file ended after {self.sent} of {count} bytes")
-
-    async def _copy(self, writer: AbstractStreamWriter, start: int, count: int) -> None:
-        while self.sent < count:
-            wanted = min(_COPY_BYTES, count - self.sent)
-            try:
-                piece = await asyncio.to_thread(os.pread, self._file.fileno(), wanted, start + self.sent)
-            except OSError as error:
-                raise ConnectionResetError(f"the file cannot be read: {error.strerror}") from None
-            if not piece:
-                return
-            await writer.write(piece)
-            self.sent += len(piece)

@@ -1,10 +1,14 @@
-"""Files sent by the kernel (sendfile): small pieces by the event loop, long ones by threads."""
+"""Files sent by the kernel (sendfile): small pieces by the event loop, long ones by threads.
+
+Where bytes are encrypted on their way (TLS), the kernel cannot: threads read, and the transport writes.
+"""
 
 import asyncio
 import os
 import select
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -16,12 +20,70 @@ _TURN_S: Final = 1.0
 """A thread also goes back when a burst takes longer: others wait for it."""
 _PATIENCE_MS: Final = 5
 """How long a thread waits for a slow client before the event loop does."""
+_COPY_BYTES: Final = 256 * 1024
 
 
 class HasFileno(Protocol):
     """An open file."""
 
     def fileno(self) -> int: ...
+
+
+class Sender(Protocol):
+    """Sends a part of a file to a client. `sent` says at any time how many bytes were handed over."""
+
+    sent: int
+
+    async def run(self) -> None:
+        """Send.
+
+        Raises:
+            ConnectionError: when the client went away.
+        """
+
+
+def file_sender(
+    transport: asyncio.Transport,
+    write: Callable[[bytes], Awaitable[None]],
+    file: HasFileno,
+    start: int,
+    count: int,
+) -> Sender:
+    """What sends these bytes over the transport: the kernel, or `write`, which the transport encrypts behind."""
+    if transport.get_extra_info("sslcontext") is None:
+        return FileSender(transport, file, start, count)
+    return FileCopier(write, file, start, count)
+
+
+class FileCopier:
+    """Sends `count` bytes of a file, from `start` on, through `write`, which waits for slow clients.
+
+    `sent` is less than `count` at the end when the file ended.
+    """
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], file: HasFileno, start: int, count: int) -> None:
+        self.sent = 0
+        self._write = write
+        self._file = file
+        self._start = start
+        self._count = count
+
+    async def run(self) -> None:
+        """Send.
+
+        Raises:
+            ConnectionError: when the client went away, or the file cannot be read.
+        """
+        while self.sent < self._count:
+            wanted = min(_COPY_BYTES, self._count - self.sent)
+            try:
+                piece = await asyncio.to_thread(os.pread, self._file.fileno(), wanted, self._start + self.sent)
+            except OSError as error:
+                raise ConnectionResetError(f"the file cannot be read: {error.strerror}") from None
+            if not piece:
+                return
+            await self._write(piece)
+            self.sent += len(piece)
 
 
 class FileSender:

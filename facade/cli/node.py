@@ -1,10 +1,12 @@
 """A whole node: its parts opened in order, and closed in the reverse one."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -15,17 +17,22 @@ from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
 from facade.background import Background
+from facade.cli.guarding import Guarding, read_users
 from facade.cli.serving import counted, serving
 from facade.cli.sockets import Listener
+from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
 from facade.hosts import guard
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
+from facade.registry.gate import Gate
+from facade.registry.logins import Logins
 from facade.registry.problems import Problem
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
+from facade.watching import follow
 from node.serve import gateway_routes
 from node.store import Store, open_store
 
@@ -41,14 +48,16 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     """
     started, metrics, clock = time.monotonic(), Metrics(), ClockWatch()
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
+    facade, guarding = wiring.facade, wiring.guarding
+    logins = Logins(guarding.users.users) if guarding.users else None
     async with (
         open_store(wiring.data) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
-        open_registry(store, cluster, upstreams, wiring.facade, metrics) as registry,
         Background() as background,
+        open_registry(store, cluster, upstreams, facade, metrics, Gate(logins, guarding.rules)) as registry,
     ):
-        background.start(clock.run(), "clock watch")
+        tls = _look_after(background, clock, guarding, logins)
         running = Running(
             name=wiring.name,
             version=installed(),
@@ -56,7 +65,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             listeners={name: listener.address for name, listener in listeners.items()},
             store=store,
             cluster=cluster,
-            upstreams=wiring.facade.upstreams,
+            upstreams=facade.upstreams,
             available=upstreams.available,
             conflicts=store.owned.conflicts,
             breaker=upstreams.breaker,
@@ -68,7 +77,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
-        async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut):
+        async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
@@ -81,6 +90,24 @@ def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:
         on_request=metrics.upstream_request,
         tls=wiring.tls,
     )
+
+
+def _look_after(
+    background: Background, clock: ClockWatch, guarding: Guarding, logins: Logins | None
+) -> dict[str, ssl.SSLContext]:
+    """Notice when the clock is set, and when the users or the certificate change, from now on.
+
+    Returns what listeners speak TLS with.
+    """
+    background.start(clock.run(), "clock watch")
+    if guarding.users and logins:
+        path = guarding.users.path
+        background.start(follow([path], partial(read_users, path), logins.replace), "follow the users")
+    if (tls := guarding.tls) is None:
+        return {}
+    paths = [tls.files.certificate, tls.files.key]
+    background.start(follow(paths, partial(server_context, tls.files), tls.renew), "follow the certificate")
+    return dict.fromkeys(RegistryListener, tls.context)
 
 
 def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, upstreams: Upstreams) -> None:

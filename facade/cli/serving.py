@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,17 +17,24 @@ from facade.metrics import CLIENT_GONE, Metrics
 GRACE_S: Final = 9.0
 """All is over within 10 s: one is left for closing the parts."""
 _CUT_S: Final = 0.05
+_FAREWELL_S: Final = 0.5
+"""How long clients may take to confirm the end of a TLS connection; asyncio would wait for half a minute."""
+_LOOK_S: Final = 0.01
 _SET_UP_ROUNDS: Final = 5
 """How often the event loop goes round while a connection that was accepted becomes a request."""
 
 
 @asynccontextmanager
 async def serving(
-    apps: Mapping[str, web.Application], listeners: Mapping[str, Listener], cut: asyncio.Event, grace_s: float = GRACE_S
+    apps: Mapping[str, web.Application],
+    listeners: Mapping[str, Listener],
+    cut: asyncio.Event,
+    grace_s: float = GRACE_S,
+    tls: Mapping[str, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[None]:
     """Serve each application on the listener of its name; on exit accept nothing more, and let answers finish.
 
-    What is not finished after `grace_s`, or once `cut` is set, is cut.
+    Listeners that `tls` names speak TLS. What is not finished after `grace_s`, or once `cut` is set, is cut.
     """
     async with AsyncExitStack() as stack:
         runners = []
@@ -35,7 +43,8 @@ async def serving(
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CUT_S)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
-            await web.SockSite(runner, listeners[name].socket, backlog=BACKLOG).start()
+            context = tls.get(name) if tls else None
+            await web.SockSite(runner, listeners[name].socket, ssl_context=context, backlog=BACKLOG).start()
             runners.append(runner)
         try:
             yield
@@ -58,6 +67,8 @@ async def _refuse(runners: list[web.AppRunner], sockets: Sequence[socket.socket]
 
 async def _drain(runners: list[web.AppRunner], cut: asyncio.Event, grace_s: float) -> None:
     servers = [runner.server for runner in runners if runner.server is not None]
+    transports = [handler.transport for server in servers for handler in server.connections]
+    encrypted = [each for each in transports if each is not None and each.get_extra_info("sslcontext") is not None]
     for server in servers:
         server.pre_shutdown()
     for runner in runners:
@@ -69,6 +80,21 @@ async def _drain(runners: list[web.AppRunner], cut: asyncio.Event, grace_s: floa
     for waiting in (finishing, cutting):
         waiting.cancel()
     await asyncio.gather(finishing, cutting, return_exceptions=True)
+    await _bid_farewell(encrypted, 0.0 if cut.is_set() else _FAREWELL_S)
+
+
+async def _bid_farewell(transports: Sequence[asyncio.Transport], limit_s: float) -> None:
+    """Wait until these are closed, as nobody says when they are; then cut those that are not."""
+    for _ in range(round(limit_s / _LOOK_S)):
+        if not any(_is_open(each) for each in transports):
+            break
+        await asyncio.sleep(_LOOK_S)
+    for each in transports:
+        each.abort()
+
+
+def _is_open(transport: asyncio.Transport) -> bool:
+    return bool(transport.get_extra_info("socket").fileno() != -1)
 
 
 def counted(listener: str, metrics: Metrics) -> Middleware:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from facade.registry.access import Pattern
 from facade.settings import Address
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError
@@ -112,6 +113,22 @@ class TagRule(str):
         return cls(text)
 
 
+class RepositoryPattern(str):
+    """Names of repositories, as `facade.registry.access.Pattern` has them."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check that it is a pattern.
+
+        Raises:
+            ValueError: saying what is expected.
+        """
+        try:
+            return cls(Pattern.parse(text).text)
+        except InvalidError as error:
+            raise ValueError(str(error)) from None
+
+
 class NodeTable(msgspec.Struct, frozen=True):
     """`[node]`: this machine alone."""
 
@@ -143,12 +160,24 @@ class UpstreamTable(msgspec.Struct, frozen=True):
     tags: Mapping[str, TagRule] | None = None
 
 
+class AccessTable(msgspec.Struct, frozen=True):
+    """`[[facade.access]]`: one rule."""
+
+    repositories: tuple[RepositoryPattern, ...]
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
 class FacadeTable(msgspec.Struct, frozen=True):
     """`[facade]`: what runtimes talk to."""
 
     listen: Listen = Listen("127.0.0.1:5050")
     docker_mirror: Listen | None = Listen("127.0.0.1:5053")
     insecure: bool = False
+    htpasswd: Path | None = None
+    access: tuple[AccessTable, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     credentials: Path | None = None
     upstreams: Mapping[str, UpstreamTable] = {}
 
@@ -178,7 +207,7 @@ def decode(kind: type, value: object) -> Any:
         raise ValueError("text is expected")
     if kind is Path:
         return _path(value)
-    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName | TagRule):
+    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName | TagRule | RepositoryPattern):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

@@ -13,9 +13,10 @@ import structlog
 
 from facade.cli import logs
 from facade.cli.config import load
+from facade.cli.guarding import exposed_passwords
 from facade.cli.memory import keep_freed, spare_the_collector
 from facade.cli.options import config_option, key_options
-from facade.cli.pulling import commands, reachable
+from facade.cli.pulling import Doors, commands, reachable
 from facade.cli.sockets import Listener, bound
 from facade.cli.wiring import Wiring, wire
 from facade.settings import Address
@@ -43,6 +44,8 @@ def command(config: Path | None, **flags: object) -> None:
     configuration = load(flags, os.environ, config)
     logs.configure(configuration.node.log, configuration.node.log_level)
     wiring = wire(configuration, os.environ, root=os.geteuid() == 0)
+    if exposed_passwords(wiring.facade, wiring.guarding):
+        log.warning("users' passwords cross the network unencrypted: set [facade] tls_cert and tls_key")
     _allow_many_files()
     keep_freed()
     with bound(wiring.addresses()) as listeners:
@@ -58,7 +61,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
     _on_signals(stop, cut)
     try:
         async with open_node(wiring, listeners, cut) as node:
-            click.echo(announcement(node))
+            click.echo(announcement(node, wiring.guarding.doors))
             spare_the_collector()
             await stop.wait()
             log.info("stopping; what is being sent may finish, and a second signal cuts it")
@@ -89,20 +92,22 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def announcement(node: "Running") -> str:
+def announcement(node: "Running", doors: Doors) -> str:
     """What is printed once the node serves: its addresses, and how to pull through it."""
     listeners = node.listeners
     lines = [
         f"layermesh {node.version} is ready: {node.name}, data in {node.data}",
-        *(f"  {name:<14} {_shown(name, address)}" for name, address in listeners.items()),
+        *(f"  {name:<14} {_shown(name, address, doors)}" for name, address in listeners.items()),
         f"  others join    --join {_join(listeners['mesh'])} (where mDNS does not find this node)",
         "",
     ]
-    return "\n".join(lines) + "\n" + commands(listeners["facade"], listeners.get("docker-mirror"))
+    return "\n".join(lines) + "\n" + commands(listeners["facade"], listeners.get("docker-mirror"), doors)
 
 
-def _shown(name: str, address: Address) -> str:
-    return f"{address}" if name == "mesh" else f"http://{reachable(address)}"
+def _shown(name: str, address: Address, doors: Doors) -> str:
+    if name == "mesh":
+        return f"{address}"
+    return f"{'http' if name == 'admin' else doors.scheme}://{reachable(address)}"
 
 
 def _join(mesh: Address) -> str:

@@ -1,16 +1,19 @@
 """Raw values become typed ones, or one line that says what is allowed."""
 
 import difflib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from facade.cli.keys import Key
-from facade.cli.tables import Configuration, Listen, TagRule, UpstreamTable, Url, decode
+from facade.cli.tables import AccessTable, Configuration, Listen, TagRule, UpstreamTable, Url, decode
 from node.errors import InvalidError
+
+_RULES_AS_JSON: Final = 'JSON such as [{"repositories": ["team/*"], "read": ["*"], "write": ["alice"]}]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ def typed(key: Key, given: Given) -> Any:
     """
     if key.name == "upstreams":
         return _upstreams(given)
+    if key.name == "access":
+        return _rules(given)
     kind = _hints(_hints(Configuration)[key.section])[key.name]
     value = given.value
     if _may_be_off(kind) and (value == "off" or value is False):
@@ -124,16 +129,49 @@ def _upstream(namespace: str, table: object, given: Given) -> UpstreamTable:
     where = f"{given.where} {namespace}" if given.textual else f'{given.where}."{namespace}"'
     if not isinstance(table, dict):
         raise InvalidError(f'{where} = {shown(table)}: a table [facade.upstreams."{namespace}"] is expected')
-    hints = _hints(UpstreamTable)
+    return UpstreamTable(**_fields(UpstreamTable, table, where, named=not given.textual))
+
+
+def _rules(given: Given) -> tuple[AccessTable, ...]:
+    """The rules in their order; a variable has the same tables as JSON."""
+    tables = given.value
+    if given.textual:
+        try:
+            tables = json.loads(str(tables))
+        except ValueError:
+            tables = None
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        expected = _RULES_AS_JSON if given.textual else "a table [[facade.access]]"
+        raise InvalidError(f"{given.where} = {shown(given.value)}: {expected} is expected")
+    return tuple(_rule(table, f"{given.where} rule {number}") for number, table in enumerate(tables, start=1))
+
+
+def _rule(table: dict[str, object], where: str) -> AccessTable:
+    fields = _fields(AccessTable, table, where, named=True)
+    if not fields.get("repositories"):
+        raise InvalidError(f"{where} repositories is missing: it names what the rule is for, such as team/* or *")
+    return AccessTable(**fields)
+
+
+_READERS: Final[Mapping[tuple[type, str], Callable[[Any, str], Any]]] = {
+    (UpstreamTable, "endpoint"): _endpoints,
+    (UpstreamTable, "tags"): _tags,
+}
+"""What a table's field is read with that has a form of its own."""
+
+
+def _fields(kind: type, table: Mapping[str, object], where: str, *, named: bool) -> dict[str, Any]:
+    """The values of a table within a table; `named` where a complaint should name the field."""
+    hints = _hints(kind)
     for name in table:
         if name not in hints:
             raise InvalidError(f"{where} {name} is not known{nearest(name, hints)}")
     values: dict[str, Any] = {}
     for name, value in table.items():
-        place = where if given.textual else f"{where} {name}"
-        read = {"endpoint": _endpoints, "tags": _tags}.get(name)
+        place = f"{where} {name}" if named else where
+        read = _READERS.get((kind, name))
         values[name] = read(value, place) if read else _converted(hints[name], value, place, strict=True)
-    return UpstreamTable(**values)
+    return values
 
 
 def _words(value: object) -> list[str]:

@@ -12,8 +12,8 @@ from yarl import URL
 
 from cluster.config import ClusterConfig
 from facade.cli.files import read_file
+from facade.cli.guarding import Guarding, check_exposure, read_guarding
 from facade.cli.tables import Configuration, UpstreamTable, default_data, default_name
-from facade.hosts import is_loopback
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
@@ -37,6 +37,7 @@ class Wiring:
     credentials: CredentialsSource
     tls: Mapping[str, ssl.SSLContext]
     """By namespace, for those that have an authority of their own."""
+    guarding: Guarding
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -49,7 +50,7 @@ class Wiring:
 
 
 def wire(configuration: Configuration, environment: Mapping[str, str], *, root: bool) -> Wiring:
-    """Map the configuration to the parts; reads the secret and the credentials.
+    """Map the configuration to the parts; reads the secret, the credentials, the users and the certificate.
 
     Raises:
         StartError, InvalidError: one line that says what to change.
@@ -62,7 +63,8 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
         insecure=facade.insecure,
         upstreams=upstreams(facade.upstreams),
     )
-    check_exposure(settings)
+    guarding = read_guarding(facade)
+    check_exposure(settings, guarding)
     name = str(configuration.node.name or default_name())
     return Wiring(
         name=name,
@@ -86,6 +88,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             for namespace, table in facade.upstreams.items()
             if table.ca_file is not None
         },
+        guarding=guarding,
     )
 
 
@@ -112,21 +115,6 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
             tags=tuple((pattern, TagPolicy.parse(rule)) for pattern, rule in (table.tags or {}).items()),
         )
     return tuple(configs.values())
-
-
-def check_exposure(settings: FacadeSettings) -> None:
-    """Refuse to offer unprotected listeners to other machines, unless the operator insists.
-
-    Raises:
-        StartError: naming the listener and the flag.
-    """
-    listeners = {"--facade": settings.facade, "--docker-mirror": settings.docker_mirror, "--admin": settings.admin}
-    for flag, address in listeners.items():
-        if address is not None and not is_loopback(address.host) and not settings.insecure:
-            raise StartError(
-                f"{flag} {address} would be open to other machines without a login:"
-                " choose a loopback address, or insist with --insecure"
-            )
 
 
 def read_secret(path: Path) -> bytes:

@@ -16,13 +16,14 @@ from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
+from facade.registry.gate import Gate
 from facade.registry.listings import Listings, ListingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.obtainable import Obtainable
 from facade.registry.own import Own
 from facade.registry.problems import Problem, unserved
 from facade.registry.pushing import Pushing
-from facade.registry.requests import Asked, Form, Kind, Listener, MalformedError, UnknownError, parse
+from facade.registry.requests import Asked, Form, Listener, MalformedError, Route, UnknownError, parse
 from facade.settings import FacadeSettings, Waits
 from facade.sources import SourceName
 from node.digest import Digest
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 WARM_BYTES: Final = 64 * 1024
 WARM_ENTRIES: Final = 256
 WARM_S: Final = 60.0
-_UNKNOWN: Final = {Kind.BLOB: "BLOB_UNKNOWN", Kind.TAGS: "NAME_UNKNOWN"}
+_UNKNOWN: Final = {Route.BLOB: "BLOB_UNKNOWN", Route.TAGS: "NAME_UNKNOWN"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -68,10 +69,12 @@ class Registry:
         pushing: Pushing,
         waits: Waits,
         metrics: Metrics,
+        gate: Gate,
     ) -> None:
         self._own = own
         self._pushing = pushing
         self._listings = Listings(upstream)
+        self._gate = gate
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -90,6 +93,7 @@ class Registry:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
             try:
+                await self._gate.check(request, listener)
                 response = self._from_memory(request, listener) or await self._answer(request, listener)
             except Problem as problem:
                 response = problem.response()
@@ -111,7 +115,7 @@ class Registry:
             return await self._own.catalog(request.query)
         asked = self._asked(request, listener)
         try:
-            if asked.form is Form.OWN and self._pushing.takes(request.method, asked.kind):
+            if asked.form is Form.OWN and self._pushing.takes(request.method, asked.route):
                 return await self._pushing.answer(request, asked)
             _check_method(request, asked)
             return await self._pull(request, listener, asked)
@@ -119,17 +123,17 @@ class Registry:
             headers = {"Content-Range": f"bytes */{error.size}"}
             raise Problem(416, "SIZE_INVALID", str(error), headers) from None
         except LayermeshError as error:
-            code = _UNKNOWN.get(asked.kind, "MANIFEST_UNKNOWN")
+            code = _UNKNOWN.get(asked.route, "MANIFEST_UNKNOWN")
             raise unserved(error, asked.form, code) from None
 
     async def _pull(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
-        if asked.kind is Kind.MANIFEST:
+        if asked.route is Route.MANIFEST:
             return await self._manifest(request, listener, asked)
-        if asked.kind is Kind.BLOB:
+        if asked.route is Route.BLOB:
             return await self._blobs.answer(request, asked, _headers(request, asked, asked.digest))
-        if asked.form is Form.OWN and asked.kind is Kind.TAGS:
+        if asked.form is Form.OWN and asked.route is Route.TAGS:
             return await self._own.tags(asked.repository, request.query)
-        if asked.form is Form.OWN and asked.kind is Kind.REFERRERS:
+        if asked.form is Form.OWN and asked.route is Route.REFERRERS:
             return await self._own.referrers(asked.repository, asked.digest, request.query)
         return await self._listings.answer(request, asked)
 
@@ -215,7 +219,7 @@ def _headers(request: web.Request, asked: Asked, digest: Digest) -> dict[str, st
 
 
 def _check_method(request: web.Request, asked: Asked) -> None:
-    if request.method in ("GET", "HEAD") and asked.kind is not Kind.UPLOAD:
+    if request.method in ("GET", "HEAD") and asked.route is not Route.UPLOAD:
         return
     if asked.form is Form.OWN:
         raise Problem(405, "UNSUPPORTED", f"{request.method} is not answered here")
@@ -235,12 +239,19 @@ def _say_age(headers: dict[str, str], answer: Answer) -> None:
 
 @asynccontextmanager
 async def open_registry(
-    store: Store, cluster: Cluster, upstream: RegistryUpstream, settings: FacadeSettings, metrics: Metrics
+    store: Store,
+    cluster: Cluster,
+    upstream: RegistryUpstream,
+    settings: FacadeSettings,
+    metrics: Metrics,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Registry]:
-    """The registry of a node; flights and questions still under way when the context ends are cut."""
+    """The registry of a node, behind a gate or open; flights and questions under way when the context ends are cut."""
     async with Background() as background:
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
         own = Own(store, cluster, Obtainable(store, cluster, flights), settings.waits, metrics)
-        yield Registry(store, upstream, manifests, blobs, own, Pushing(store, metrics), settings.waits, metrics)
+        gate = gate or Gate()
+        pushing = Pushing(store, gate)
+        yield Registry(store, upstream, manifests, blobs, own, pushing, settings.waits, metrics, gate)

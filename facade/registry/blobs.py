@@ -290,7 +290,7 @@ class Blobs:
                     until = position + len(head)
                     await response.write(head)
                 else:
-                    await send_file(request, reader, position, until - position)
+                    await send_file(request, response, reader, position, until - position)
                 self._metrics.served(source, until - position)
                 position = until
         except FullError:

@@ -6,12 +6,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import web
 
-from facade.registry.requests import Asked, Kind
+from facade.registry.requests import Asked, Route
 from facade.upstream.client import Listing
 from node.errors import NotFoundError
 from node.reference import Repository
 
-_PARAMETERS: Final = {Kind.TAGS: ("n", "last"), Kind.REFERRERS: ("artifactType",)}
+_PARAMETERS: Final = {Route.TAGS: ("n", "last"), Route.REFERRERS: ("artifactType",)}
 
 
 class ListingUpstream(Protocol):
@@ -32,8 +32,8 @@ class Listings:
         Raises:
             LayermeshError: when it says nothing, or not to us.
         """
-        path = "tags/list" if asked.kind is Kind.TAGS else f"referrers/{asked.digest}"
-        query = {name: request.query[name] for name in _PARAMETERS[asked.kind] if name in request.query}
+        path = "tags/list" if asked.route is Route.TAGS else f"referrers/{asked.digest}"
+        query = {name: request.query[name] for name in _PARAMETERS[asked.route] if name in request.query}
         listing = await self._upstream.listing(asked.repository, path, query)
         headers = {"Content-Type": listing.content_type, "Layermesh-Source": "upstream"}
         if listing.filters:

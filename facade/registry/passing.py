@@ -13,7 +13,7 @@ from facade.upstream.client import Passage
 from node.digest import Hasher
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.http import RangeError
-from node.sending import FileSender
+from node.sending import file_sender
 from node.source import BlobSource, Wanted
 
 _READ_BYTES = 1024 * 1024
@@ -25,8 +25,8 @@ def cut(request: web.Request) -> None:
         request.transport.close()
 
 
-async def send_file(request: web.Request, reader: Reader, start: int, count: int) -> None:
-    """Let the kernel send `count` bytes of a growing file, from `start` on.
+async def send_file(request: web.Request, response: web.StreamResponse, reader: Reader, start: int, count: int) -> None:
+    """Send `count` bytes of a growing file, from `start` on, as a piece of the body; by the kernel where it can.
 
     Raises:
         ConnectionError: when the client has gone, or the file is shorter than was promised.
@@ -34,7 +34,7 @@ async def send_file(request: web.Request, reader: Reader, start: int, count: int
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
-    sender = FileSender(transport, reader, start, count)
+    sender = file_sender(transport, response.write, reader, start, count)
     await sender.run()
     if sender.sent != count:
         raise ConnectionError("the growing file ended early")

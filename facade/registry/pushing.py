@@ -10,15 +10,16 @@ from typing import Final
 import structlog
 from aiohttp import ClientError, web
 
-from facade.metrics import Metrics
+from facade.registry.access import Action
+from facade.registry.gate import Gate
 from facade.registry.problems import Problem
-from facade.registry.requests import Asked, Kind
+from facade.registry.requests import Asked, Route
 from node.catalog import Visibility
 from node.digest import Algorithm, Digest
 from node.errors import FullError, InvalidError, MismatchError, NotFoundError, ThrottledError
 from node.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from node.owned import MissingError
-from node.reference import Repository, Tag
+from node.reference import OWN, Repository, Tag
 from node.repositories import Proof
 from node.store import Store
 from node.uploads import TakenOverError, Upload
@@ -35,27 +36,27 @@ Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
 class Pushing:
     """Answers requests that change own repositories."""
 
-    def __init__(self, store: Store, metrics: Metrics, stall_s: float = STALL_S) -> None:
+    def __init__(self, store: Store, gate: Gate, stall_s: float = STALL_S) -> None:
         self._store = store
+        self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
-        self._metrics = metrics
         self._stall_s = stall_s
-        self._answers: Mapping[tuple[str, Kind], Answering] = {
-            ("POST", Kind.UPLOAD): self._begin,
-            ("PATCH", Kind.UPLOAD): self._append,
-            ("PUT", Kind.UPLOAD): self._finish,
-            ("GET", Kind.UPLOAD): self._tell,
-            ("HEAD", Kind.UPLOAD): self._tell,
-            ("DELETE", Kind.UPLOAD): self._cancel,
-            ("PUT", Kind.MANIFEST): self._manifest,
-            ("DELETE", Kind.MANIFEST): self._delete,
-            ("DELETE", Kind.BLOB): self._delete_blob,
+        self._answers: Mapping[tuple[str, Route], Answering] = {
+            ("POST", Route.UPLOAD): self._begin,
+            ("PATCH", Route.UPLOAD): self._append,
+            ("PUT", Route.UPLOAD): self._finish,
+            ("GET", Route.UPLOAD): self._tell,
+            ("HEAD", Route.UPLOAD): self._tell,
+            ("DELETE", Route.UPLOAD): self._cancel,
+            ("PUT", Route.MANIFEST): self._manifest,
+            ("DELETE", Route.MANIFEST): self._delete,
+            ("DELETE", Route.BLOB): self._delete_blob,
         }
 
-    def takes(self, method: str, kind: Kind) -> bool:
+    def takes(self, method: str, route: Route) -> bool:
         """Whether a request is answered here."""
-        return (method, kind) in self._answers
+        return (method, route) in self._answers
 
     async def answer(self, request: web.Request, asked: Asked) -> web.Response:
         """Answer a request that `takes` says yes to.
@@ -65,11 +66,11 @@ class Pushing:
             ConnectionError: when the client went away in the middle.
         """
         try:
-            return await self._answers[request.method, asked.kind](request, asked)
+            return await self._answers[request.method, asked.route](request, asked)
         except MissingError as error:
             raise Problem(404, "MANIFEST_BLOB_UNKNOWN", str(error)) from None
         except NotFoundError as error:
-            raise Problem(404, _UNKNOWN[asked.kind], str(error)) from None
+            raise Problem(404, _UNKNOWN[asked.route], str(error)) from None
         except TakenOverError as error:
             raise Problem(409, "BLOB_UPLOAD_INVALID", str(error)) from None
         except MismatchError as error:
@@ -88,7 +89,7 @@ class Pushing:
         query = request.query
         if "mount" in query:
             digest = _digest(query["mount"])
-            if await self._mounted(asked.repository, digest, query.get("from")):
+            if await self._mounted(request, asked.repository, digest):
                 return _created(asked.repository, digest)
         if "digest" not in query or "mount" in query:
             upload = await self._uploads.begin(asked.repository, _algorithm(query.get("digest-algorithm")))
@@ -169,12 +170,11 @@ class Pushing:
     async def _upload(self, asked: Asked) -> Upload:
         return await self._uploads.find(asked.repository, asked.upload)
 
-    async def _mounted(self, repository: Repository, digest: Digest, source: str | None) -> bool:
-        """Let a blob of another own repository, or a public one that is here, belong to this one as well."""
-        if source is None:
-            names = await self._owned.having(digest)
-        else:
-            names = (source,)
+    async def _mounted(self, request: web.Request, repository: Repository, digest: Digest) -> bool:
+        """Let a blob of an own repository that the client may read, or a public one, belong to this one as well."""
+        source = request.query.get("from")
+        names = await self._owned.having(digest) if source is None else (source,)
+        names = tuple(name for name in names if self._gate.may(request, Action.PULL, Repository(OWN, name)))
         for name in names:
             content = await self._owned.blob(name, digest)
             if content is not None:
@@ -246,9 +246,9 @@ class Pushing:
 
 
 _UNKNOWN: Final = {
-    Kind.MANIFEST: "MANIFEST_UNKNOWN",
-    Kind.BLOB: "BLOB_UNKNOWN",
-    Kind.UPLOAD: "BLOB_UPLOAD_UNKNOWN",
+    Route.MANIFEST: "MANIFEST_UNKNOWN",
+    Route.BLOB: "BLOB_UNKNOWN",
+    Route.UPLOAD: "BLOB_UPLOAD_UNKNOWN",
 }
 
 

@@ -6,6 +6,9 @@ from enum import StrEnum
 from aiohttp import web
 from multidict import MultiMapping
 
+from facade.registry.routes import Route as Route
+from facade.registry.routes import UnknownError as UnknownError
+from facade.registry.routes import route_of
 from node.digest import Digest
 from node.errors import InvalidError
 from node.reference import DOCKER_HUB, OWN, Repository, Tag, parse_selector
@@ -26,22 +29,12 @@ class Form(StrEnum):
     OWN = "own"
 
 
-class Kind(StrEnum):
-    """What is asked for."""
-
-    MANIFEST = "manifests"
-    BLOB = "blobs"
-    UPLOAD = "uploads"
-    TAGS = "tags"
-    REFERRERS = "referrers"
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a request is about: something of a repository. `upload` names an upload; empty for a new one."""
 
     form: Form
-    kind: Kind
+    route: Route
     repository: Repository
     selector: Tag | Digest | None = None
     upload: str = ""
@@ -61,10 +54,6 @@ class MalformedError(InvalidError):
         self.code = code
 
 
-class UnknownError(InvalidError):
-    """A well-formed path to something that this listener does not have."""
-
-
 def parse(request: web.BaseRequest, listener: Listener) -> Asked:
     """Read the request's path and `ns`.
 
@@ -74,31 +63,28 @@ def parse(request: web.BaseRequest, listener: Listener) -> Asked:
     """
     if "%" in request.rel_url.raw_path:
         raise MalformedError("NAME_INVALID", "the path holds a %-escape; names, tags and digests need none")
-    name, kind, last = _parts(request.path.removeprefix("/v2/"))
-    form, repository = _repository(name, request.query, listener)
-    if kind is Kind.UPLOAD:
-        return Asked(form, kind, repository, upload=last)
-    return Asked(form, kind, repository, None if kind is Kind.TAGS else _selector(kind, last))
+    route, name = route_of(request.path)
+    if not name:
+        raise UnknownError(f"{request.path[:80]!r} is not served by this listener")
+    form, repository = _named_repository(name, request.query, listener)
+    last = request.path.rpartition("/")[2]
+    if route is Route.UPLOAD:
+        return Asked(form, route, repository, upload="" if last == Route.UPLOAD else last)
+    return Asked(form, route, repository, None if route is Route.TAGS else _selector(route, last))
 
 
-def _parts(path: str) -> tuple[str, Kind, str]:
-    """The name, what is asked for of it, and which."""
-    name, _, last = path.rpartition("/")
-    name, _, kind = name.rpartition("/")
-    if kind == Kind.UPLOAD and name.endswith("/blobs"):
-        return name.removesuffix("/blobs"), Kind.UPLOAD, last
-    if kind == Kind.BLOB and last == Kind.UPLOAD:
-        return name, Kind.UPLOAD, ""
-    if name and (kind in (Kind.MANIFEST, Kind.BLOB, Kind.REFERRERS) or (kind == Kind.TAGS and last == "list")):
-        return name, Kind(kind), last
-    raise UnknownError(
-        f"{('/v2/' + path)[:200]!r}: only /v2/<name>/ with manifests/<ref>, blobs/<digest>, blobs/uploads/, tags/list"
-        " and referrers/<digest> exist"
-    )
+def repository_of(name: str, query: MultiMapping[str], listener: Listener) -> Repository:
+    """The repository that a name in a path and the query's `ns` mean on this listener.
+
+    Raises:
+        MalformedError: when a part of it is malformed.
+        UnknownError: when it names a namespace in a way this listener does not serve.
+    """
+    return _named_repository(name, query, listener)[1]
 
 
-def _selector(kind: Kind, text: str) -> Tag | Digest:
-    if kind is not Kind.MANIFEST or ":" in text:
+def _selector(route: Route, text: str) -> Tag | Digest:
+    if route is not Route.MANIFEST or ":" in text:
         try:
             return Digest.parse(text)
         except InvalidError as error:
@@ -109,7 +95,7 @@ def _selector(kind: Kind, text: str) -> Tag | Digest:
         raise MalformedError("MANIFEST_INVALID", str(error)) from None
 
 
-def _repository(name: str, query: MultiMapping[str], listener: Listener) -> tuple[Form, Repository]:
+def _named_repository(name: str, query: MultiMapping[str], listener: Listener) -> tuple[Form, Repository]:
     form, namespace, name = _named(name, query.getall("ns", []), listener)
     if namespace == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"

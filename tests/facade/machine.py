@@ -3,6 +3,7 @@
 import asyncio
 import io
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cluster.cluster import Cluster, open_cluster
 from cluster.config import ClusterConfig, Timings
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
+from facade.registry.gate import Gate
 from facade.registry.requests import Listener
 from facade.settings import FacadeSettings, Waits
 from facade.upstream.client import Limits, Upstreams
@@ -24,6 +26,7 @@ from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from node.digest import Digest
 from node.serve import gateway_routes
 from node.store import Store, open_store
+from tests.fakes.certificates import trusting
 from tests.fakes.registry import FakeRegistry
 
 QUICK_WAITS = Waits(
@@ -122,15 +125,22 @@ def _bind() -> socket.socket:
     return bound
 
 
-async def _serve(stack: AsyncExitStack, app: web.Application, bound: socket.socket) -> None:
+async def _serve(
+    stack: AsyncExitStack, app: web.Application, bound: socket.socket, tls: ssl.SSLContext | None = None
+) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, bound).start()
+    await web.SockSite(runner, bound, ssl_context=tls).start()
 
 
-def _url(bound: socket.socket) -> str:
-    return f"http://127.0.0.1:{bound.getsockname()[1]}"
+def _url(bound: socket.socket, tls: ssl.SSLContext | None = None) -> str:
+    return f"{'https' if tls else 'http'}://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def _client(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=trusting()) if tls else None
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
 
 def mesh_app(store: Store, cluster: Cluster) -> web.Application:
@@ -155,8 +165,13 @@ async def machine(
     secret: bytes | None = None,
     joins: tuple[str, ...] = (),
     waits: Waits = QUICK_WAITS,
+    gate: Gate | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Machine]:
-    """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all."""
+    """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
+
+    `tls`, with a certificate of the test's authority, is for its registry listeners.
+    """
     configs = upstreams or tuple(
         UpstreamConfig.parse(one, registry.url, public=public, access=access) for one in namespaces
     )
@@ -179,8 +194,8 @@ async def machine(
         cluster = await stack.enter_async_context(open_cluster(config, store))
         await _serve(stack, mesh_app(store, cluster), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics))
-        await _serve(stack, served.app(Listener.FACADE), facade)
-        await _serve(stack, served.app(Listener.DOCKER_MIRROR), docker)
-        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        yield Machine(store, cluster, served, metrics, session, _url(facade), _url(docker), _url(mesh))
+        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate))
+        await _serve(stack, served.app(Listener.FACADE), facade, tls)
+        await _serve(stack, served.app(Listener.DOCKER_MIRROR), docker, tls)
+        session = await stack.enter_async_context(_client(tls))
+        yield Machine(store, cluster, served, metrics, session, _url(facade, tls), _url(docker, tls), _url(mesh))

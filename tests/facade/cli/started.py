@@ -40,7 +40,7 @@ class Started:
 
     def address(self, listener: str) -> str:
         """Where a listener is, `HOST:PORT`."""
-        found = re.search(rf"^  {listener} +(?:http://)?(\S+)$", self.printed, re.MULTILINE)
+        found = re.search(rf"^  {listener} +(?:https?://)?(\S+)$", self.printed, re.MULTILINE)
         assert found, self.printed
         return found[1]
 

@@ -10,6 +10,7 @@ import pytest
 from facade.cli.pulling import (
     CONTAINERD_FOLDER,
     PODMAN_FILE,
+    Doors,
     commands,
     containerd_hosts,
     docker_daemon,
@@ -36,6 +37,31 @@ def test_containerd_is_told_a_host_for_docker_hub() -> None:
 
 def test_docker_is_told_the_mirror_listener() -> None:
     assert json.loads(docker_daemon(MIRROR)) == {"registry-mirrors": ["http://127.0.0.1:5053"]}
+
+
+def test_over_tls_every_runtime_is_told_so() -> None:
+    text = commands(FACADE, MIRROR, Doors(tls=True))
+    assert "http://" not in text and "--tls-verify=false" not in text and "insecure = true" not in text
+    assert "https://127.0.0.1:5053" in text and '[host."https://127.0.0.1:5050"]' in text
+    assert text.startswith("# TLS: write a name that the certificate holds in the place of 127.0.0.1;")
+
+
+def test_where_there_are_users_every_runtime_is_told_how_to_log_in() -> None:
+    text = commands(FACADE, MIRROR, Doors(users=True, login=True))
+    assert "docker login 127.0.0.1:5050\ndocker pull 127.0.0.1:5050/docker.io/library/alpine:latest" in text
+    assert "podman login --tls-verify=false 127.0.0.1:5050\npodman pull docker.io/library/alpine:latest" in text
+    assert "registry-mirrors" not in text, "dockerd sends no login to mirrors"
+    hosts = tomllib.loads(containerd_hosts(FACADE, Doors(users=True, login=True)))
+    header = {"authorization": "Basic BASE64_OF_USER:PASSWORD"}
+    assert hosts["host"]["http://127.0.0.1:5050"] == {"capabilities": ["pull", "resolve"], "header": header}
+
+
+def test_where_anybody_may_read_docker_hub_only_docker_by_full_name_is_told_to_log_in() -> None:
+    text = commands(FACADE, MIRROR, Doors(users=True))
+    assert "podman login" not in text and "authorization" not in text
+    mirrored, by_name = text.partition("\n\n")[0].split("# Docker without any configuration")
+    assert docker_daemon(MIRROR) in mirrored and "docker login" not in mirrored
+    assert by_name.splitlines()[1] == "docker login 127.0.0.1:5050"
 
 
 def test_without_a_mirror_listener_docker_pulls_by_full_name() -> None:

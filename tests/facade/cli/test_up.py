@@ -1,16 +1,21 @@
 """A node as a process: what it says, how it starts, and how it stops."""
 
+import base64
 import contextlib
 import http.client
 import json
 import socket
+import ssl
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.facade.cli.started import LIMIT_S, Started, run, started
+from tests.fakes.certificates import trusting, write_certificate
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +139,91 @@ def test_a_secret_that_everybody_can_read_is_one_line(tmp_path: Path) -> None:
 
 def test_a_listener_for_everybody_is_one_line(tmp_path: Path) -> None:
     assert "--insecure" in refused(tmp_path, "--facade", "0.0.0.0:0")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Started]:
+    """A node with one user, `alice`, and a certificate."""
+    files = write_certificate(tmp_path)
+    write_users(tmp_path, alice="wonder")
+    (tmp_path / "layermesh.toml").write_text(
+        f'[facade]\nhtpasswd = "{tmp_path}/htpasswd"\ntls_cert = "{files.certificate}"\ntls_key = "{files.key}"'
+    )
+    with started(tmp_path, tmp_path / "data", "--config", str(tmp_path / "layermesh.toml")) as node:
+        yield node
+
+
+def write_users(folder: Path, **passwords: str) -> None:
+    """The file of the users."""
+    stored = {name: bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)) for name, password in passwords.items()}
+    (folder / "htpasswd").write_text("".join(f"{name}:{each.decode()}\n" for name, each in stored.items()))
+
+
+def get_as(address: str, login: str, path: str = "/v2/", context: ssl.SSLContext | None = None) -> int:
+    """The status of one GET over TLS, with a login."""
+    connection = http.client.HTTPSConnection(address, timeout=LIMIT_S, context=context or trusting())
+    encoded = base64.b64encode(login.encode()).decode()
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Basic {encoded}"} if login else {})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("listener", ["facade", "docker-mirror"])
+def test_with_users_and_a_certificate_both_registry_listeners_ask_for_a_login_over_tls(
+    guarded: Started, listener: str
+) -> None:
+    address = guarded.address(listener)
+    assert [get_as(address, login) for login in ("", "alice:wrong", "alice:wonder")] == [401, 401, 200]
+    assert f"https://{address}" in guarded.printed
+    assert f"docker login {guarded.address('facade')}\n" in guarded.printed
+    assert guarded.ask("status")["ready"]
+
+
+def test_users_and_certificates_that_change_count_without_a_restart(guarded: Started) -> None:
+    address, deadline = guarded.address("facade"), time.monotonic() + LIMIT_S
+    write_users(guarded.home, bob="builder")
+    while (statuses := [get_as(address, login) for login in ("alice:wonder", "bob:builder")]) != [401, 200]:
+        assert time.monotonic() < deadline, statuses
+        time.sleep(0.1)
+    (guarded.home / "htpasswd").write_text("bob")
+    write_certificate(guarded.home, "127.0.0.1", "other.test")
+    while not shows(address, "other.test"):
+        assert time.monotonic() < deadline, "the certificate is still the first one"
+        time.sleep(0.1)
+    guarded.stop()
+    status, logged = guarded.ended()
+    assert status == 0 and "Traceback" not in logged
+    assert "line 1: NAME:HASH is expected" in logged
+
+
+def shows(address: str, name: str) -> bool:
+    """Whether the certificate there holds this name."""
+    host, _, port = address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=LIMIT_S) as plain,
+        trusting().wrap_socket(plain, server_hostname=host) as client,
+    ):
+        return name in str(client.getpeercert())
+
+
+def test_a_node_behind_tls_stops_at_once_and_cleanly(guarded: Started) -> None:
+    host, _, port = guarded.address("facade").rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=LIMIT_S) as plain,
+        trusting().wrap_socket(plain, server_hostname=host) as client,
+    ):
+        client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 401"
+        send(guarded.address("facade"), b"GET / HTTP/1.1")
+        began = time.monotonic()
+        guarded.stop()
+        status, logged = guarded.ended()
+    assert (status, time.monotonic() - began < 5) == (0, True)
+    assert "Traceback" not in logged and "wonder" not in logged
+
+
+def test_a_certificate_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "layermesh.toml").write_text('[facade]\ntls_cert = "none"\ntls_key = "none"')
+    assert "tls_cert none: it cannot be read" in refused(tmp_path, "--config", str(tmp_path / "layermesh.toml"))

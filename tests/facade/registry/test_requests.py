@@ -3,7 +3,7 @@
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from facade.registry.requests import Form, Kind, Listener, MalformedError, UnknownError, parse
+from facade.registry.requests import Form, Listener, MalformedError, Route, UnknownError, parse
 from node.digest import Digest
 from node.reference import OWN, Repository, Tag
 
@@ -12,7 +12,7 @@ DIGEST = "sha256:" + "a" * 64
 
 def test_containerd_names_the_namespace_in_the_query() -> None:
     asked = parse(make_mocked_request("GET", "/v2/team/app/manifests/v1?ns=ghcr.io"), Listener.FACADE)
-    assert (asked.form, asked.kind) == (Form.MIRROR, Kind.MANIFEST)
+    assert (asked.form, asked.route) == (Form.MIRROR, Route.MANIFEST)
     assert asked.repository == Repository("ghcr.io", "team/app") and asked.selector == Tag("v1")
 
 
@@ -86,15 +86,15 @@ def test_the_docker_mirror_refuses_other_namespaces() -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "name"),
     [
-        ("/v2/a/b/tags/list", Kind.TAGS, "a/b"),
-        (f"/v2/a/referrers/sha256:{'0' * 64}", Kind.REFERRERS, "a"),
-        ("/v2/a/blobs/uploads/", Kind.UPLOAD, "a"),
-        ("/v2/a/blobs/uploads", Kind.UPLOAD, "a"),
-        ("/v2/a/b/blobs/uploads/0123", Kind.UPLOAD, "a/b"),
-        ("/v2/blobs/blobs/uploads/0123", Kind.UPLOAD, "blobs"),
+        ("/v2/a/b/tags/list", Route.TAGS, "a/b"),
+        (f"/v2/a/referrers/sha256:{'0' * 64}", Route.REFERRERS, "a"),
+        ("/v2/a/blobs/uploads/", Route.UPLOAD, "a"),
+        ("/v2/a/blobs/uploads", Route.UPLOAD, "a"),
+        ("/v2/a/b/blobs/uploads/0123", Route.UPLOAD, "a/b"),
+        ("/v2/blobs/blobs/uploads/0123", Route.UPLOAD, "blobs"),
     ],
 )
-def test_what_is_no_manifest_or_blob_is_told_apart(path: str, kind: Kind, name: str) -> None:
+def test_what_is_no_manifest_or_blob_is_told_apart(path: str, kind: Route, name: str) -> None:
     asked = parse(make_mocked_request("GET", path), Listener.FACADE)
-    assert (asked.form, asked.kind, asked.repository) == (Form.OWN, kind, Repository(OWN, name))
+    assert (asked.form, asked.route, asked.repository) == (Form.OWN, kind, Repository(OWN, name))
     assert asked.upload == ("0123" if path.endswith("0123") else "")
