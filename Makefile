@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports bench provision lock clean
+.PHONY: help up test check lint types imports matrix bench provision lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ imports: $(VENV)/.dev
 
 check: lint types imports test ## ruff, mypy, the import contracts, the tests
 
+matrix: $(VENV)/.dev ## every fault of an upstream and of a peer, with every client; shows the time a node adds to each
+	@MATRIX_REPORT=matrix.txt $(BIN)/python -m pytest -q tests/facade/matrix $(ARGS); status=$$?; cat matrix.txt; exit $$status
+
 bench: $(VENV)/.dev ## measure against docker-registry and nginx; writes bench.json
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -56,4 +59,4 @@ lock: $(VENV)/.dev ## pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench.json
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench.json matrix.txt

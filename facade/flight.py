@@ -29,6 +29,8 @@ class Flight:
         """Whether anybody may have these bytes, so that clients of other repositories may join."""
         self.source: SourceName | None = None
         self.epoch = 0
+        self.upstream_failed = False
+        """Whether upstream was asked, and did not give it."""
         self._metrics = metrics
         self._ingest: Ingest | None = None
         self._streamed = False
@@ -38,6 +40,7 @@ class Flight:
         self._contributors: list[Plan] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._received = 0
+        self._moved_at = 0.0
         self._head = bytearray()
         self._unopened: list[Reader] = []
 
@@ -62,6 +65,10 @@ class Flight:
         if self._verified:
             return self.prefix
         return exposed(max(self.prefix, len(self._head)), self.size, self._streamed)
+
+    def stands_still(self, limit_s: float) -> bool:
+        """Whether it began to give bytes, and none came for so long: whoever read it has been cut."""
+        return bool(self.exposed) and not self._verified and _now() - self._moved_at > limit_s
 
     def expect(self, size: int) -> None:
         """Implements `Sink.expect`."""
@@ -99,6 +106,7 @@ class Flight:
 
     def _came(self, plan: Plan, count: int) -> None:
         self._received += count
+        self._moved_at = _now()
         self._metrics.fetched(plan.offer.name, count)
         self._wake()
 
@@ -237,6 +245,10 @@ class Flight:
                     await self._moved()
         except TimeoutError:
             raise UnreachableError(f"{self.wanted.digest}: no bytes for {limit_s:g} s") from None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Reader:

@@ -51,10 +51,11 @@ class Flights:
         self._flights: dict[Digest, Flight] = {}
 
     def current(self, wanted: Wanted) -> Flight | None:
-        """The flight that fetches the blob now, if whoever wants it may join."""
+        """The flight that fetches the blob now, if whoever wants it may join, and does not join a lost cause."""
         flight = self._flights.get(wanted.digest)
-        may_join = flight is not None and (flight.is_open or flight.wanted.repository == wanted.repository)
-        return flight if may_join else None
+        if flight is None or flight.stands_still(self._waits.progress_s):
+            return None
+        return flight if flight.is_open or flight.wanted.repository == wanted.repository else None
 
     @property
     def missing_bytes(self) -> int:
@@ -122,6 +123,7 @@ class Flights:
                 tried.append(Attempt(plan, impatient=isinstance(error, _Impatient)))
                 if not plan.streamed:
                     flight.restart()
+            flight.upstream_failed |= plan.offer.name is SourceName.UPSTREAM
             log.info("source failed", digest=str(wanted.digest), source=str(plan.offer.name), why=str(failure))
         raise failure
 

@@ -100,6 +100,7 @@ class Blobs:
         wanted = Wanted(asked.repository, asked.digest, known.size)
         joined = self._flights.current(wanted)
         flight = joined or self._flights.start(wanted, is_open=known.is_open)
+        came_late = flight.upstream_failed
         if self._is_ahead(request, flight):
             try:
                 return await self._pass_range(request, wanted, headers)
@@ -111,10 +112,17 @@ class Blobs:
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
             return await self._pass_through(request, replace(wanted, size=flight.size), headers)
         except (NotFoundError, DeniedError, UnreachableError, MismatchError):
-            if joined is None or joined.wanted.repository == asked.repository:
+            if joined is None or (joined.wanted.repository == asked.repository and not came_late):
                 raise
-            own = self._flights.start(wanted, is_open=known.is_open)  # the other repository's failure is not ours
-            return await self._from_flight(request, asked, own, False, headers)
+            # another repository's failure, or one from before this request, is not ours
+            return await self._from_flight(request, asked, self._own_flight(wanted, known), False, headers)
+
+    def _own_flight(self, wanted: Wanted, known: _Known) -> Flight:
+        """A flight for the same repository; one for all that saw the last one fail."""
+        flight = self._flights.current(wanted)
+        if flight is None or flight.wanted.repository != wanted.repository:
+            flight = self._flights.start(wanted, is_open=known.is_open)
+        return flight
 
     def served(self, repository: Repository, manifest: Manifest) -> None:
         """A client has been given this manifest, and may ask for its blobs."""

@@ -128,7 +128,9 @@ class Proofs:
             async with asyncio.timeout(self._waits.fallback_s):
                 public = await self._upstream.prove_public(repository, manifest.digest)
         except ThrottledError:
-            raise  # a limit must not open what a proof kept shut
+            if link.visibility is Visibility.PRIVATE:
+                raise  # a limit must not open what a proof kept shut
+            return
         except (UnreachableError, TimeoutError):
             return
         if not public:

@@ -152,6 +152,20 @@ def mesh_app(store: Store, cluster: Cluster) -> web.Application:
     return app
 
 
+def _cluster_config(
+    name: str, mesh: socket.socket, joins: tuple[str, ...], secret: bytes | None, timings: Timings
+) -> ClusterConfig:
+    return ClusterConfig(
+        name=name,
+        mesh_port=mesh.getsockname()[1],
+        mesh_host="127.0.0.1",
+        joins=tuple(URL(one) for one in joins),
+        mdns=False,
+        secret=secret,
+        timings=timings,
+    )
+
+
 @asynccontextmanager
 async def machine(
     folder: Path,
@@ -167,6 +181,8 @@ async def machine(
     waits: Waits = QUICK_WAITS,
     gate: Gate | None = None,
     tls: ssl.SSLContext | None = None,
+    limits: Limits = QUICK_LIMITS,
+    timings: Timings = QUICK_TIMINGS,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
@@ -177,19 +193,11 @@ async def machine(
     )
     metrics = Metrics()
     mesh, facade, docker = _bind(), _bind(), _bind()
-    config = ClusterConfig(
-        name=folder.name,
-        mesh_port=mesh.getsockname()[1],
-        mesh_host="127.0.0.1",
-        joins=tuple(URL(one) for one in joins),
-        mdns=False,
-        secret=secret,
-        timings=QUICK_TIMINGS,
-    )
+    config = _cluster_config(folder.name, mesh, joins, secret, timings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(folder))
         upstream = await stack.enter_async_context(
-            Upstreams(configs, credentials=credentials, limits=QUICK_LIMITS, trust_env=False)
+            Upstreams(configs, credentials=credentials, limits=limits, trust_env=False)
         )
         cluster = await stack.enter_async_context(open_cluster(config, store))
         await _serve(stack, mesh_app(store, cluster), mesh)

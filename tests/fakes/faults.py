@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -88,7 +89,7 @@ async def send_body(
     released: asyncio.Event,
     sent: Callable[[int], None],
 ) -> None:
-    """Send `data` behind the headers as `fault` wants it; a stall lasts until `released`."""
+    """Send `data` behind the headers as `fault` wants it; a stall, and the pauses of a drip, last until `released`."""
     if not fault.chunked:
         response.content_length = len(data) if fault.length is None else fault.length
     await response.prepare(request)
@@ -101,7 +102,8 @@ async def send_body(
         await response.write(view[start : start + step])
         sent(len(view[start : start + step]))
         if pause_s:
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(released.wait(), pause_s)
     if fault.stall_after is not None:
         await released.wait()
     if request.transport is not None and (stops or (response.content_length or 0) > len(view)):

@@ -67,6 +67,19 @@ class FakePeer:
     _nodes: dict[str, bytes] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _replays: Replays = field(default_factory=Replays)
+    _runner: web.AppRunner | None = None
+
+    async def leave(self) -> None:
+        """Refuse connections from now on, and cut those that are open; every request that hangs ends."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        server = runner.server
+        transports = [each.transport for each in server.connections if each.transport] if server else []
+        await runner.cleanup()
+        for transport in transports:
+            transport.abort()  # what nobody reads any more is not waited for
+        await asyncio.sleep(0)  # they close in the loop's next turn
 
     def hold(
         self, data: bytes, digest: Digest | None = None, visibility: str = "public", size: int | None = None
@@ -204,12 +217,8 @@ async def fake_peer(peer: FakePeer | None = None, host: str = "127.0.0.1", port:
     site = web.TCPSite(runner, host, port)
     await site.start()
     peer.url = URL.build(scheme="http", host=host, port=runner.addresses[0][1])
+    peer._runner = runner
     try:
         yield peer
     finally:
-        server = runner.server
-        transports = [each.transport for each in server.connections if each.transport] if server else []
-        await runner.cleanup()
-        for transport in transports:
-            transport.abort()  # what nobody reads any more is not waited for
-        await asyncio.sleep(0)  # they close in the loop's next turn
+        await peer.leave()

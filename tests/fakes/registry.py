@@ -50,7 +50,8 @@ class FakeRegistry:
 
     `files`: raw path with query -> content, for what redirects lead to. `silent`: accept everything and answer nothing.
     `concurrent`: the most blob bodies that were ever on their way at once. `sent`: digest -> body bytes of blobs sent.
-    `connections`: how many that sent a request.
+    `connections`: how many that sent a request. `tokens_last`: after so many more requests that a token lets in, every
+    token granted so far expires, once.
     """
 
     def __init__(self, *, auth: Auth | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
@@ -62,6 +63,7 @@ class FakeRegistry:
         self.concurrent = 0
         self.connections = 0
         self.tokens: dict[str, str] = {}
+        self.tokens_last: int | None = None
         self.port = 0
         self._tls, self._host = tls, host
         self._repositories: dict[str, _Repository] = {}
@@ -91,6 +93,11 @@ class FakeRegistry:
     def address(self) -> str:
         """host:port."""
         return f"{self._host}:{self.port}"
+
+    async def start_again(self) -> None:
+        """Listen, if it was stopped."""
+        if self._runner is None:
+            await self.start()
 
     async def start(self) -> None:
         """Listen; after `stop`, on the same port again."""
@@ -160,6 +167,14 @@ class FakeRegistry:
         """Let no token that was granted so far in any more."""
         self.tokens.clear()
 
+    def _use_token(self) -> None:
+        if self.tokens_last is None:
+            return
+        self.tokens_last -= 1
+        if self.tokens_last <= 0:
+            self.tokens_last = None
+            self.expire_tokens()
+
     def asked(self, kind: Kind, method: str | None = None, selector: Digest | str = "") -> list[Seen]:
         """The requests of a kind, in order, whose path holds `selector`."""
         return [
@@ -221,6 +236,7 @@ class FakeRegistry:
             return await self._file(request, selector, fault)
         if not let_in(self.auth, request, repository, self.tokens):
             return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge(self.auth, self.url, repository)})
+        self._use_token()
         if kind == "v2":
             return web.json_response({})
         held = self._repositories.get(repository, _Repository())

@@ -3,12 +3,15 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from facade.settings import Waits
 from node.digest import Digest
-from tests.facade.machine import Machine, machine, until
+from tests.facade.machine import QUICK_WAITS, Machine, machine, until
+from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.peer import FakePeer, Faults, fake_peer
 from tests.fakes.registry import FakeRegistry
@@ -35,13 +38,19 @@ def image(registry: FakeRegistry) -> FakeImage:
 
 @asynccontextmanager
 async def _beside(
-    folder: Path, registry: FakeRegistry, image: FakeImage, secret: bytes | None, *, lie: bool = False
+    folder: Path,
+    registry: FakeRegistry,
+    image: FakeImage,
+    secret: bytes | None,
+    *,
+    lie: bool = False,
+    waits: Waits = QUICK_WAITS,
 ) -> AsyncIterator[tuple[Machine, FakePeer]]:
     """A node that knows a peer which holds the image's big layer, or says that other bytes are it."""
     layer = image.layers[0]
     async with fake_peer(FakePeer(secret=secret)) as peer:
         peer.hold(bytes(layer.size) if lie else layer.data, layer.digest)
-        async with machine(folder / "b", registry, secret=secret, joins=(str(peer.url),)) as node:
+        async with machine(folder / "b", registry, secret=secret, joins=(str(peer.url),), waits=waits) as node:
             await until(lambda: node.cluster.holders(layer.digest))
             yield node, peer
 
@@ -130,3 +139,24 @@ async def test_a_stranger_too_slow_to_be_done_in_time_is_given_up_for_upstream(
         peer.faults = Faults(trickle_s=0.02)
         answer = await node.blob(image.layers[0].digest)
         assert (answer.data, answer.source) == (image.layers[0].data, "upstream")
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [Fault(stall_after=2 * MIB), Fault(flip_at=9 * MIB)],
+    ids=["its clients were cut", "it has nothing yet"],
+)
+async def test_once_upstream_is_well_again_a_pull_does_not_fail_with_an_old_flight_that_gave_upstream_up(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, upstream: Fault
+) -> None:
+    waits = replace(QUICK_WAITS, look_s=0.2, progress_s=0.3)
+    async with _beside(tmp_path, registry, image, None, waits=waits) as (node, peer):
+        layer = image.layers[0]
+        assert (await node.manifest("v1")).status == 200
+        peer.faults = Faults(stall_after=0)
+        registry.fault("blobs", layer.digest, replace(upstream))
+        assert (await node.blob(layer.digest)).cut
+        given_up = peer.bodies
+        await until(lambda: peer.bodies > given_up)
+        registry.heal()
+        assert (await node.blob(layer.digest)).data == layer.data

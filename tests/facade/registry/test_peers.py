@@ -144,3 +144,14 @@ async def test_upstream_faults_do_not_matter_while_a_peer_has_it(
         assert (await b.manifest("v1")).data == image.manifest.data
         assert (await b.blob(image.layers[0].digest)).data == image.layers[0].data
         registry.heal()
+
+
+async def test_while_upstream_asks_for_patience_what_a_member_shares_is_had_by_tag_and_then_by_digest(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with AsyncExitStack() as stack:
+        _, b = await _pair(stack, tmp_path, registry, image, secret=SECRET)
+        await until(lambda: b.cluster.holders(image.layers[0].digest))
+        registry.fault("manifests", "*", Fault(status=429))
+        assert (await b.get("/v2/team/app/manifests/v1?ns=docker.io", "HEAD")).status == 200
+        assert (await b.manifest(image.manifest.digest)).data == image.manifest.data
