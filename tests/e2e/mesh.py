@@ -124,3 +124,18 @@ def wait_until_known(node: Node, digests: Sequence[Digest], holders: int = 1, wi
         )
     except AssertionError as error:
         raise AssertionError(f"{error}, but not for {_unknown()}") from None
+
+
+def wait_until_pushed(node: Node, repository: str, reference: str, within_s: float = 10) -> None:
+    """Wait until `node` serves what was pushed to an own repository through another node.
+
+    Raises:
+        AssertionError: when it does not in time, or answers anything but that it has no such manifest yet.
+    """
+
+    def _served() -> bool:
+        answer = node.host.request(f"{FACADE}/v2/{repository}/manifests/{reference}", method="HEAD")
+        assert answer.status in (200, 404), answer
+        return answer.status == 200
+
+    wait_until(_served, f"{node.host.name} serves {repository}:{reference}", within_s)
