@@ -76,6 +76,11 @@ class Node:
         found.update({str(path): False for path in (self.data / "incoming").rglob("*") if path.is_file()})
         return found
 
+    def most_memory(self) -> int:
+        """The most bytes that this run of it had resident so far."""
+        status = Path(f"/proc/{self.process.popen.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
     @staticmethod
     def _launch(host: Host, command: Sequence[str]) -> Process:
         return host.start(command, name="layermesh")

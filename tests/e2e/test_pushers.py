@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh import Node, start_nodes, wait_until_pushed
-from tests.e2e.network import Network
-from tests.e2e.registry import Registry
+from tests.e2e.mesh import Node, wait_until_pushed
 from tests.e2e.runtimes.all import PUSHERS, StartsPusher
 from tests.e2e.runtimes.runtime import Mirrors, assert_unpacked, pull
 from tests.fakes.images import FakeImage, make_image, write_layout
@@ -14,13 +12,6 @@ from tests.fakes.images import FakeImage, make_image, write_layout
 pytestmark = pytest.mark.e2e
 
 IMAGE = "127.0.0.1:5050/team/app:1"
-
-
-@pytest.fixture
-def members(network: Network, registry: Registry, secret: str) -> tuple[Node, Node]:
-    """Two members of one cluster that have met."""
-    first, second = start_nodes(network, registry, "ab", "--secret-file", secret)
-    return first, second
 
 
 @pytest.fixture(params=PUSHERS)

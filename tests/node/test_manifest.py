@@ -47,7 +47,8 @@ def test_what_a_manifest_names_is_listed_with_its_role() -> None:
 
 def test_what_an_index_names_and_is_no_manifest_is_a_blob() -> None:
     untyped = {"digest": NAMED["digest"], "size": 1}
-    manifest = parse_manifest(data({**INDEX, "manifests": [NAMED, *INDEX["manifests"], untyped]}))
+    child = {**NAMED, "mediaType": OCI_MANIFEST}
+    manifest = parse_manifest(data({**INDEX, "manifests": [NAMED, child, untyped]}))
     assert [each.role for each in manifest.names] == [Role.LAYER, Role.MANIFEST, Role.MANIFEST]
 
 
