@@ -55,21 +55,26 @@ class BuildKit:
         runtime.daemon.until(runtime._answers, "buildkitd answers")
         return runtime
 
-    def push(self, layout: Path, image: str, *options: str) -> None:
+    def push(self, layout: Path, image: str) -> None:
         """Build upon an image of a layout, and push the result."""
+        self.build(layout, image)
+
+    def build(self, layout: Path, image: str, *options: str) -> str:
+        """Build upon an image of a layout, and push the result; what was said of it."""
         [entry] = json.loads((layout / "index.json").read_bytes())["manifests"]
         context = self._context("push", f"FROM base\nCOPY note /{NOTE}\n")
-        (context / "note").write_text(image)
+        (context / "note").write_text("built")
         base = ["--oci-layout", f"store={layout}", "--opt", f"context:base=oci-layout://store@{entry['digest']}"]
         output = ["--output", f"type=image,name={image},push=true,registry.insecure=true"]
-        self.host.run(self._build(context, *base, *output, *options))
+        building = self.host.start(self._build(context, *base, *output, *options), name="buildctl-build")
+        return building.finish()
 
-    def pulling(self, image: str, platform: str = AMD64, *options: str) -> Process:
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to build upon `image`; what is in it is unpacked into a folder."""
         target = layout_folder(self.folder, image, platform)
         context = self._context("pull", f"FROM {image}\n")
         output = ["--output", f"type=local,dest={target}", "--opt", f"platform={platform}"]
-        return self.host.start(self._build(context, *output, *options), name="buildctl-build")
+        return self.host.start(self._build(context, *output), name="buildctl-build")
 
     def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
         """Read a file of what was unpacked."""

@@ -69,3 +69,7 @@ class Regctl:
     def run(self, *arguments: str) -> str:
         """Run one command, and return what it printed."""
         return self.host.run([self.program, *arguments]).decode()
+
+    def artifact(self, *named: str) -> bytes:
+        """The only file of an artifact."""
+        return self.host.run([self.program, "artifact", "get", *named])
