@@ -28,6 +28,10 @@ class Crane:
         """Push an image out of a layout that holds no other."""
         self.host.run([self.program, "push", str(layout), image])
 
+    def copy(self, source: str, image: str) -> None:
+        """Copy an image with all its platforms from one place to another."""
+        self.host.run([self.program, "copy", source, image])
+
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to pull into a layout."""
         target = str(layout_folder(self.folder, image, platform))
@@ -50,12 +54,20 @@ class Regctl:
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """There is no daemon: its configuration is written."""
         runtime = cls(host, host.folder / "regctl", built("regctl"))
-        runtime.run("registry", "set", "--tls", "disabled", "--skip-check", mirrors.facade)
+        runtime.trust(mirrors.facade)
         return runtime
+
+    def trust(self, registry: str) -> None:
+        """Speak plain HTTP to a registry."""
+        self.run("registry", "set", "--tls", "disabled", "--skip-check", registry)
 
     def push(self, layout: Path, image: str) -> None:
         """Copy an image out of a layout."""
-        self.run("image", "copy", f"ocidir://{layout}:1", image)
+        self.copy(f"ocidir://{layout}:1", image)
+
+    def copy(self, source: str, image: str) -> None:
+        """Copy an image with all its platforms from one place to another."""
+        self.run("image", "copy", source, image)
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to copy into a layout."""
