@@ -10,9 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.mesh import Node, start_nodes, wait_until_pushed
-from tests.e2e.network import Network
-from tests.e2e.registry import Registry
+from tests.e2e.mesh import Node, wait_until_met, wait_until_pushed
 from tests.e2e.repository import OwnRepository
 from tests.fakes.images import Blob, FakeImage, make_image
 
@@ -20,13 +18,6 @@ pytestmark = pytest.mark.e2e
 
 ROUNDS: Final = 15
 CLIENTS: Final = 50
-
-
-@pytest.fixture
-def node(network: Network, registry: Registry) -> Node:
-    """A node alone on its machine."""
-    [node] = start_nodes(network, registry, "a")
-    return node
 
 
 @dataclass
@@ -59,9 +50,19 @@ class Promised:
         for blob in self.blobs:
             assert self.repository.read(f"blobs/{blob.digest}").body == blob.data
 
+    def assert_reached(self, node: Node) -> None:
+        """Another member serves the images too."""
+        there = OwnRepository(node, self.repository.name)
+        for tag, image in self.images.items():
+            wait_until_pushed(node, there.name, tag)
+            there.assert_holds(image, tag)
 
-def test_nothing_that_was_answered_with_201_is_lost_when_the_node_is_killed_right_then(node: Node) -> None:
-    everything = []
+
+def test_nothing_that_was_answered_with_201_is_lost_when_the_node_is_killed_right_then(
+    members: tuple[Node, Node],
+) -> None:
+    node, other = members
+    everything: list[Promised] = []
     for turn in range(ROUNDS):
         promises = [Promised(OwnRepository(node, f"team/app{client}")) for client in range(4)]
         with ThreadPoolExecutor(len(promises)) as pool:
@@ -74,6 +75,10 @@ def test_nothing_that_was_answered_with_201_is_lost_when_the_node_is_killed_righ
     for promised in everything:
         promised.assert_kept()
     assert all(node.stored().values()), node.stored()
+
+    wait_until_met(node, other)
+    for promised in everything[-8:]:
+        promised.assert_reached(other)
 
 
 def _push_and_pull(nodes: tuple[Node, Node], client: int) -> None:
