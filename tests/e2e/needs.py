@@ -16,6 +16,7 @@ _TOOLS: Final = (
     "docker-registry",
     "dockerd",
     "ip",
+    "mkfs.ext4",
     "nsenter",
     "podman",
     "runc",
@@ -47,6 +48,12 @@ def skip_without(*tools: str) -> None:
     reason = missing((*_TOOLS, *tools)) if tools else missing()
     if reason:
         pytest.skip(reason)
+
+
+def skip_without_loop_devices() -> None:
+    """Skip the test where no file can be mounted as a disk."""
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("no loop devices here: run `modprobe loop` as root, or on a machine of its own")
 
 
 def built(tool: str) -> str:

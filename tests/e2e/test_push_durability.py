@@ -1,16 +1,23 @@
 """What was answered with 201 stays, however the node ends; and many clients at once are no trouble."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from itertools import count
+from pathlib import Path
 from signal import SIGKILL
 from typing import Final
 
 import pytest
 
-from tests.e2e.mesh import Node, wait_until_met, wait_until_pushed
+from node.digest import Digest
+from node.manifest import OCI_MANIFEST
+from tests.e2e.mesh import Node, make_disk, wait_until_met, wait_until_pushed
+from tests.e2e.needs import skip_without_loop_devices
+from tests.e2e.network import Network
+from tests.e2e.registry import Registry
 from tests.e2e.repository import OwnRepository
 from tests.fakes.images import Blob, FakeImage, make_image
 
@@ -79,6 +86,46 @@ def test_nothing_that_was_answered_with_201_is_lost_when_the_node_is_killed_righ
     wait_until_met(node, other)
     for promised in everything[-8:]:
         promised.assert_reached(other)
+
+
+def test_nothing_that_was_answered_with_201_is_lost_when_the_power_goes_right_then(
+    network: Network, registry: Registry, folder: Path
+) -> None:
+    skip_without_loop_devices()
+    host, disk = network.host("a"), make_disk(folder / "disk")
+    image, other = make_image("first", (2_000, 300_000)), make_image("second", (2_000,))
+    kept: list[str] = []
+    for blob in (*image.blobs, image.manifest, *other.blobs, other.manifest, None):
+        node = Node.start(host, registry, disk_file=disk)
+        node.wait_ready()
+        repository = OwnRepository(node, "team/app")
+        for path in kept:
+            answer = repository.read(path)
+            assert str(Digest.of(answer.body)) == answer.headers["Docker-Content-Digest"] == path.rpartition("/")[2]
+        if blob is not None:
+            kept.append(_push_one(repository, blob))
+            disk = _cut_power(node, disk)
+    repository.assert_holds(image, image.manifest.digest.hex[:8])
+    repository.assert_holds(other, other.manifest.digest.hex[:8])
+
+
+def _push_one(repository: OwnRepository, blob: Blob) -> str:
+    """Push a blob, or a manifest under a tag too; where it is read by its digest."""
+    if blob.media_type != OCI_MANIFEST:
+        repository.put_blob(blob)
+        return f"blobs/{blob.digest}"
+    repository.put_manifest(blob.digest.hex[:8], blob)
+    return f"manifests/{blob.digest}"
+
+
+def _cut_power(node: Node, disk: Path) -> Path:
+    """The disk as it would be found if the power had gone at this moment; the node has ended."""
+    found = disk.with_name(f"{disk.name}-")
+    with node.process.frozen():
+        shutil.copyfile(disk, found)
+        node.process.popen.kill()
+    node.process.kill()
+    return found
 
 
 def _push_and_pull(nodes: tuple[Node, Node], client: int) -> None:
