@@ -13,6 +13,7 @@ from facade.settings import Waits
 from facade.sources import Attempt, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.reference import OWN
 from node.source import BlobSource, Wanted
 from node.store import Store
 
@@ -139,6 +140,8 @@ class Flights:
 
     async def _ask(self, flight: Flight, plan: Plan, deadline: float) -> None:
         if plan.offer.name is SourceName.UPSTREAM:
+            if flight.wanted.repository.namespace == OWN:
+                raise UnreachableError(f"{flight.wanted.digest}: the members that have it are away")
             await self._upstream.fill(flight.wanted, flight)
             return
         if flight.size is None:

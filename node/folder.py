@@ -75,12 +75,7 @@ class Folder:
     def sync(self, digest: Digest) -> None:
         """Make a blob's bytes and name survive a loss of power."""
         path = self.blob(digest)
-        for each in (path, path.parent, path.parent.parent):
-            fd = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        _sync(path, path.parent, path.parent.parent)
 
     def shards(self) -> list[Path]:
         """The folders that blobs lie in."""
@@ -102,12 +97,16 @@ def open_folder(path: Path) -> Folder:
         _check_format(path)  # before anything is written: the folder may be somebody else's
         lock = _lock(path / "lock")
         try:
-            if not _check_format(path):
+            marked = _check_format(path)
+            if not marked:
                 (path / "format").write_text(_FORMAT)
+                _sync(path / "format", path)
             for part in ("incoming", "uploads", *(f"blobs/{algorithm}" for algorithm in Algorithm)):
                 (path / part).mkdir(parents=True, exist_ok=True)
             for leftover in (path / "incoming").iterdir():
                 leftover.unlink()
+            if not marked:
+                _sync(path / "blobs", path)
         except BaseException:
             os.close(lock)
             raise
@@ -116,6 +115,16 @@ def open_folder(path: Path) -> Folder:
             f"{path}: the data folder cannot be used ({error.strerror}): make it writable, or choose another by --data"
         ) from None
     return Folder(path, lock)
+
+
+def _sync(*paths: Path) -> None:
+    """Make files and folders survive a loss of power."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def boot_id() -> str:
@@ -146,19 +155,21 @@ def _lock(path: Path) -> int:
 
 
 def _check_format(path: Path) -> bool:
-    """Whether the folder is marked as ours; False for one that may become so."""
+    """Whether the folder is marked as ours; False for one that may become so, as when a loss of power took the mark."""
     mark = path / "format"
     try:
         text = mark.read_text()
     except FileNotFoundError:
-        others = [entry.name for entry in path.iterdir() if not _is_fine(entry.name)]
+        text = ""
+    except UnicodeDecodeError:
+        text = "?"
+    if not text:
+        others = [entry.name for entry in path.iterdir() if entry != mark and not _is_fine(entry.name)]
         if others and not (path / "blobs").is_dir():
             raise StartError(
                 f"{path}: no layermesh folder, it holds {sorted(others)[0]!r}: choose an empty one by --data"
-            ) from None
+            )
         return False
-    except UnicodeDecodeError:
-        text = "?"
     if text != _FORMAT:
         raise StartError(
             f"{mark}: says {text.strip()[:40]!r}, this layermesh knows {_FORMAT.strip()!r}: run the newer one"

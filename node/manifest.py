@@ -142,13 +142,18 @@ def _media_type(document: _Document, content_type: str | None) -> str:
 
 
 def _named(document: _Document) -> list[Descriptor]:
-    named = [(Role.MANIFEST, item) for item in document.manifests or ()]
+    named = [(_role(item), item) for item in document.manifests or ()]
     if document.config is not None:
         named.append((Role.CONFIG, document.config))
     named.extend((Role.LAYER, item) for item in document.layers or ())
     if len(named) > MAX_NAMED:
         raise InvalidError(f"manifest: it names {len(named)} blobs, at most {MAX_NAMED} are accepted")
     return [_descriptor(item, role) for role, item in named]
+
+
+def _role(child: _Descriptor) -> Role:
+    """What an index names: a manifest, but where it says otherwise, as BuildKit does of the layers in its cache."""
+    return Role.MANIFEST if child.media_type in ("", *MANIFEST_TYPES) else Role.LAYER
 
 
 def _descriptor(item: _Descriptor, role: Role) -> Descriptor:

@@ -1,5 +1,6 @@
 """Whether a manifest's blobs can be had now: a manifest that is answered is a promise (Podman goes nowhere else)."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from cluster.cluster import Cluster
@@ -36,8 +37,9 @@ class Obtainable:
 
     async def around(self, manifest: Manifest, depth: int = _DEEPEST) -> bool:
         """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
-        if manifest.is_index:
-            return await self._any_child(manifest, depth)
+        children = [each for each in manifest.names if each.role is Role.MANIFEST]
+        if children:
+            return await self._any_of(children, depth)
         return all(self._cluster.holders(digest) for digest in await self._missing(manifest))
 
     async def _missing(self, manifest: Manifest) -> set[Digest]:
@@ -45,11 +47,11 @@ class Obtainable:
         needed = [each.digest for each in manifest.names if each.distributable]
         return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
-    async def _any_child(self, index: Manifest, depth: int) -> bool:
-        for child in index.names:
-            if depth and child.role is Role.MANIFEST and await self._child(child, depth - 1):
+    async def _any_of(self, children: Sequence[Descriptor], depth: int) -> bool:
+        for child in children:
+            if depth and await self._child(child, depth - 1):
                 return True
-        return not index.names
+        return False
 
     async def _child(self, child: Descriptor, depth: int) -> bool:
         try:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e import unskipped
 from tests.e2e.library import Library, fill_library
+from tests.e2e.mesh import Node, start_nodes
 from tests.e2e.needs import skip_without
 from tests.e2e.network import Network, open_network
 from tests.e2e.registry import Registry
@@ -72,3 +73,10 @@ def secret(folder: Path) -> str:
     path.write_text("correct horse battery staple 0123456789\n")
     path.chmod(0o600)
     return str(path)
+
+
+@pytest.fixture
+def members(network: Network, registry: Registry, secret: str) -> tuple[Node, Node]:
+    """Two members of one cluster that have met."""
+    first, second = start_nodes(network, registry, "ab", "--secret-file", secret)
+    return first, second

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ LAYERMESH: Final = str(Path(sys.executable).parent / "layermesh")
 FACADE: Final = "http://127.0.0.1:5050"
 ADMIN: Final = "http://127.0.0.1:5052"
 _OWN_DISK: Final = 'mount -t tmpfs -o size="$1"m tmpfs "$0" && shift && exec "$@"'
+_DISK_FILE: Final = 'mkdir -p "$0" && mount -o loop,commit=300 "$1" "$0" && shift && exec "$@"'
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
@@ -31,10 +33,13 @@ class Node:
     process: Process
 
     @classmethod
-    def start(cls, host: Host, registry: Registry, *options: str, disk_mib: int | None = None) -> Self:
-        """`layermesh up`, on a disk of this size when one is given; ask `wait_ready` before anything else."""
+    def start(
+        cls, host: Host, registry: Registry, *options: str, disk_mib: int | None = None, disk_file: Path | None = None
+    ) -> Self:
+        """`layermesh up`, on a disk of this size or from `make_disk`; ask `wait_ready` before anything else."""
         data = host.folder / "layermesh"
         disk = ["sh", "-c", _OWN_DISK, str(data), str(disk_mib)] if disk_mib else []
+        disk = ["sh", "-c", _DISK_FILE, str(data), str(disk_file)] if disk_file else disk
         up = (*disk, LAYERMESH, "up", "--data", str(data), "--upstream", f"docker.io={registry.url}", *options)
         return cls(host, data, up, cls._launch(host, up))
 
@@ -76,9 +81,22 @@ class Node:
         found.update({str(path): False for path in (self.data / "incoming").rglob("*") if path.is_file()})
         return found
 
+    def most_memory(self) -> int:
+        """The most bytes that this run of it had resident so far."""
+        status = Path(f"/proc/{self.process.popen.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
     @staticmethod
     def _launch(host: Host, command: Sequence[str]) -> Process:
         return host.start(command, name="layermesh")
+
+
+def make_disk(file: Path, size_mib: int = 64) -> Path:
+    """A disk in a file: what was not synced is not in it."""
+    with file.open("wb") as made:
+        made.truncate(size_mib << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(file)], check=True, capture_output=True)
+    return file
 
 
 def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
@@ -124,3 +142,18 @@ def wait_until_known(node: Node, digests: Sequence[Digest], holders: int = 1, wi
         )
     except AssertionError as error:
         raise AssertionError(f"{error}, but not for {_unknown()}") from None
+
+
+def wait_until_pushed(node: Node, repository: str, reference: str, within_s: float = 10) -> None:
+    """Wait until `node` serves what was pushed to an own repository through another node.
+
+    Raises:
+        AssertionError: when it does not in time, or answers anything but that it has no such manifest yet.
+    """
+
+    def _served() -> bool:
+        answer = node.host.request(f"{FACADE}/v2/{repository}/manifests/{reference}", method="HEAD")
+        assert answer.status in (200, 404), answer
+        return answer.status == 200
+
+    wait_until(_served, f"{node.host.name} serves {repository}:{reference}", within_s)

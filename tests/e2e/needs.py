@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -15,6 +16,7 @@ _TOOLS: Final = (
     "docker-registry",
     "dockerd",
     "ip",
+    "mkfs.ext4",
     "nsenter",
     "podman",
     "runc",
@@ -24,6 +26,7 @@ _TOOLS: Final = (
     "unshare",
 )
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_BUILT: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layermesh-e2e" / "bin"
 
 
 @cache
@@ -45,3 +48,17 @@ def skip_without(*tools: str) -> None:
     reason = missing((*_TOOLS, *tools)) if tools else missing()
     if reason:
         pytest.skip(reason)
+
+
+def skip_without_loop_devices() -> None:
+    """Skip the test where no file can be mounted as a disk."""
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("no loop devices here: run `modprobe loop` as root, or on a machine of its own")
+
+
+def built(tool: str) -> str:
+    """Where a tool is that is built from its Go module; the test is skipped where it is not."""
+    path = _BUILT / tool
+    if not path.exists():
+        pytest.skip(f"{tool} not built: install Go 1.24 or newer and run `make provision` as root (Debian)")
+    return str(path)

@@ -80,7 +80,7 @@ class Host:
     ) -> Answer:
         """Send one HTTP request from this host."""
         parts = urlsplit(url)
-        connection = self._connect(parts.hostname or "", parts.port or 80)
+        connection = self.connect(parts.hostname or "", parts.port or 80)
         with contextlib.closing(connection):
             target = parts.path + (f"?{parts.query}" if parts.query else "")
             connection.request(method, target or "/", body=body, headers=dict(headers or {}))
@@ -112,7 +112,8 @@ class Host:
         """Put the cable back in."""
         _command("ip", "-n", self.namespace, "link", "set", "eth0", "up")
 
-    def _connect(self, address: str, port: int) -> http.client.HTTPConnection:
+    def connect(self, address: str, port: int) -> http.client.HTTPConnection:
+        """A connection from this host."""
         connection = http.client.HTTPConnection(address, port, timeout=60)
         with inside(self.namespace):
             connection.connect()

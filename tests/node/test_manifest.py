@@ -13,7 +13,7 @@ from node.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST,
 
 NAMED = {"mediaType": "application/x", "digest": str(Digest.of(b"x")), "size": 1}
 IMAGE = {"schemaVersion": 2, "config": NAMED, "layers": [NAMED, NAMED]}
-INDEX = {"schemaVersion": 2, "manifests": [NAMED]}
+INDEX = {"schemaVersion": 2, "manifests": [{**NAMED, "mediaType": OCI_MANIFEST}]}
 
 
 def data(document: Any) -> bytes:
@@ -43,6 +43,13 @@ def test_what_a_manifest_names_is_listed_with_its_role() -> None:
     assert [each.role for each in parse_manifest(data(IMAGE)).names] == [Role.CONFIG, Role.LAYER, Role.LAYER]
     assert [each.role for each in parse_manifest(data(INDEX)).names] == [Role.MANIFEST]
     assert parse_manifest(data({**IMAGE, "subject": NAMED})).subject == Digest.of(b"x")
+
+
+def test_what_an_index_names_and_is_no_manifest_is_a_blob() -> None:
+    untyped = {"digest": NAMED["digest"], "size": 1}
+    child = {**NAMED, "mediaType": OCI_MANIFEST}
+    manifest = parse_manifest(data({**INDEX, "manifests": [NAMED, child, untyped]}))
+    assert [each.role for each in manifest.names] == [Role.LAYER, Role.MANIFEST, Role.MANIFEST]
 
 
 @pytest.mark.parametrize(

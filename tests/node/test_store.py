@@ -144,6 +144,15 @@ async def test_a_folder_of_a_newer_layermesh_is_refused(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_folder_whose_mark_was_lost_with_the_power_is_marked_again(tmp_path: Path) -> None:
+    async with open_store(tmp_path):
+        pass
+    mark = (tmp_path / "format").read_text()
+    (tmp_path / "format").write_text("")
+    async with open_store(tmp_path):
+        assert (tmp_path / "format").read_text() == mark
+
+
 async def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match="cannot be used"):

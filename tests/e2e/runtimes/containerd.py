@@ -67,6 +67,13 @@ class Containerd:
         arguments = ["ctr", str(self.socket), platform, image, str(target), path]
         return self.host.run(["sh", "-c", script, *arguments])
 
+    def push(self, layout: Path, image: str) -> None:
+        """Import an image, and push it."""
+        archive = self.folder / "image.tar"
+        self.host.run(["skopeo", "--insecure-policy", "copy", f"oci:{layout}:1", f"oci-archive:{archive}:{image}"])
+        self.host.run(self._ctr("images", "import", str(archive)))
+        self.host.run(self._ctr("images", "push", "--plain-http", image))
+
     def _ctr(self, *arguments: str) -> list[str]:
         return ["ctr", "--address", str(self.socket), *arguments]
 

@@ -1,13 +1,13 @@
 """Podman and skopeo (containers/image), with the mirror in registries.conf."""
 
 import json
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.e2e.network import Host
 from tests.e2e.process import Process
+from tests.e2e.runtimes.layout import layout_folder, read_layout
 from tests.e2e.runtimes.runtime import AMD64, Mirrors
 
 _REGISTRIES = """\
@@ -17,6 +17,10 @@ location = "docker.io"
 
 [[registry.mirror]]
 location = "{mirror}/docker.io"
+insecure = true
+
+[[registry]]
+location = "{mirror}"
 insecure = true
 """
 _STORAGE = """\
@@ -76,6 +80,15 @@ class Podman:
         argv = ["sh", "-c", script, path, *self._podman("image", "mount", image)]
         return self.host.run(argv, environment=self.environment)
 
+    def push(self, layout: Path, image: str, *options: str) -> None:
+        """Pull an image out of a layout, and push it."""
+        policy = ["--signature-policy", str(self.folder / "policy.json")]
+        pulled = self.host.run(
+            self._podman("pull", "--quiet", *policy, f"oci:{layout}:1"), environment=self.environment
+        )
+        push = self._podman("push", *policy, *options, pulled.decode().strip(), image)
+        self.host.run(push, environment=self.environment)
+
     def _podman(self, *arguments: str) -> list[str]:
         return [
             "sh",
@@ -108,28 +121,19 @@ class Skopeo:
         """Begin to copy."""
         system, _, architecture = platform.partition("/")
         wanted = ["--override-os", system, "--override-arch", architecture]
-        layout = f"oci:{self._layout(image, platform)}"
-        own = ["--policy", str(self.folder / "policy.json"), "--registries-conf", str(self.folder / "registries.conf")]
-        argv = ["skopeo", *own, *wanted, "copy", f"docker://{image}", layout]
+        layout = f"oci:{layout_folder(self.folder, image, platform)}"
+        argv = [*self._skopeo(), *wanted, "copy", f"docker://{image}", layout]
         return self.host.start(["sh", "-c", _OWN_CACHE, *argv], name="skopeo-copy", environment=self.environment)
 
     def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
         """Find the file in the layers of the layout; the topmost counts."""
-        layout = self._layout(image, platform)
-        [entry] = json.loads((layout / "index.json").read_bytes())["manifests"]
-        manifest = json.loads(_blob(layout, entry["digest"]).read_bytes())
-        for layer in reversed(manifest["layers"]):
-            with tarfile.open(_blob(layout, layer["digest"])) as unpacked:
-                if path in unpacked.getnames():
-                    found = unpacked.extractfile(path)
-                    assert found is not None, f"{path} is not a file"
-                    return found.read()
-        raise AssertionError(f"{image} for {platform} holds no {path}")
+        return read_layout(layout_folder(self.folder, image, platform), path)
 
-    def _layout(self, image: str, platform: str) -> Path:
-        return self.folder / "".join(letter if letter.isalnum() else "-" for letter in f"{image}-{platform}")
+    def push(self, layout: Path, image: str, *options: str) -> None:
+        """Copy an image out of a layout."""
+        copy = [*self._skopeo(), "copy", *options, f"oci:{layout}:1", f"docker://{image}"]
+        self.host.run(["sh", "-c", _OWN_CACHE, *copy], environment=self.environment)
 
-
-def _blob(layout: Path, digest: str) -> Path:
-    algorithm, _, value = digest.partition(":")
-    return layout / "blobs" / algorithm / value
+    def _skopeo(self) -> list[str]:
+        own = ["--policy", str(self.folder / "policy.json"), "--registries-conf", str(self.folder / "registries.conf")]
+        return ["skopeo", *own]

@@ -51,6 +51,13 @@ class Docker:
         self.host.run(self._docker("rm", container))
         return copied.read_bytes()
 
+    def push(self, layout: Path, image: str) -> None:
+        """Load an image, and push it."""
+        archive = self.folder / "image.tar"
+        self.host.run(["skopeo", "--insecure-policy", "copy", f"oci:{layout}:1", f"docker-archive:{archive}:{image}"])
+        self.host.run(self._docker("load", "--input", str(archive)))
+        self.host.run(self._docker("push", image))
+
     def _docker(self, *arguments: str) -> list[str]:
         return ["docker", "--host", f"unix://{self.folder}/docker.sock", *arguments]
 

@@ -1,6 +1,7 @@
 """What the tests ask of every container runtime."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tests.e2e.process import Process
@@ -26,6 +27,17 @@ class Runtime(Protocol):
 
     def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
         """The content of a file of a pulled image, as unpacked by this runtime."""
+
+
+class Pusher(Runtime, Protocol):
+    """A runtime, or another tool, that pushes as well."""
+
+    def push(self, layout: Path, image: str) -> None:
+        """Take the image tagged `1` of an OCI image layout, and push it as `image`.
+
+        Raises:
+            AssertionError: with what it said, when it cannot.
+        """
 
 
 def pull(runtime: Runtime, image: str, platform: str = AMD64, within_s: float = 60) -> None:

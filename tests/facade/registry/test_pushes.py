@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.manifest import MAX_MANIFEST_BYTES
+from node.manifest import MAX_MANIFEST_BYTES, OCI_INDEX
 from node.reference import Tag
 from tests.facade.machine import Machine, machine, until
 from tests.facade.pusher import Pusher
@@ -70,6 +70,37 @@ async def test_another_member_serves_what_was_pushed_here(
         sources = {source for source, size in b.metrics.fetched_bytes.items() if size}
         assert sources == {"peer"}  # those that are local by now were fetched ahead
         assert json.loads((await b.get("/v2/team/app/tags/list")).data) == {"name": "team/app", "tags": ["v1"]}
+
+
+async def test_a_blob_whose_only_holder_is_away_is_an_outage_and_not_unknown(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry, secret=SECRET))
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,)))
+        blob = await Pusher(a).blob(b"only there")
+        async with asyncio.timeout(10):
+            while await b.store.owned.blob("team/app", blob) is None:
+                await b.store.owned.news.wait()
+        await a.store.drop(blob)
+        answer = await b.get(f"/v2/team/app/blobs/{blob}")
+        assert answer.status == 503 and b"members that have it are away" in answer.data, answer
+
+
+async def test_an_index_of_blobs_as_buildkit_keeps_its_cache_is_pushed_and_pulled_through_another_member(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry, secret=SECRET))
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,)))
+        layer = await Pusher(a).blob(b"a layer")
+        entry = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": str(layer), "size": 7}
+        index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+        assert (await Pusher(a).manifest("cache", index, OCI_INDEX)).status == 201
+        await _known(b, "cache")
+        answer = await b.get("/v2/team/app/manifests/cache")
+        assert (answer.status, answer.data) == (200, index)
+        assert (await b.get(f"/v2/team/app/blobs/{layer}")).data == b"a layer"
 
 
 async def test_a_stranger_learns_nothing_of_own_repositories(

@@ -1,0 +1,97 @@
+"""BuildKit: a buildkitd of this test alone, with runc, and buildctl."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from tests.e2e.needs import built
+from tests.e2e.network import Host
+from tests.e2e.process import Process
+from tests.e2e.runtimes.layout import layout_folder
+from tests.e2e.runtimes.runtime import AMD64, Mirrors
+
+_CONFIG: Final = """\
+root = "{folder}/root"
+
+[grpc]
+address = ["unix://{folder}/buildkitd.sock"]
+
+[worker.oci]
+enabled = true
+binary = "runc"
+snapshotter = "overlayfs"
+networkMode = "host"
+
+[worker.containerd]
+enabled = false
+
+[registry."{facade}"]
+http = true
+"""
+# It keeps sockets and temporary files in /run/buildkit and more below /run: a folder of this process alone.
+_ALONE: Final = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$0" "$@"']
+NOTE: Final = "built/note"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKit:
+    """It builds from an image, and pushes what it built, which has the file `NOTE` besides."""
+
+    host: Host
+    folder: Path
+    daemon: Process
+    buildctl: str
+
+    @classmethod
+    def start(cls, host: Host, mirrors: Mirrors) -> Self:
+        """Start buildkitd, and return when it answers."""
+        folder = host.folder / "buildkit"
+        folder.mkdir(parents=True)
+        config = folder / "buildkitd.toml"
+        config.write_text(_CONFIG.format(folder=folder, facade=mirrors.facade))
+        daemon = host.start([*_ALONE, built("buildkitd"), "--config", str(config)], name="buildkitd")
+        runtime = cls(host, folder, daemon, built("buildctl"))
+        runtime.daemon.until(runtime._answers, "buildkitd answers")
+        return runtime
+
+    def push(self, layout: Path, image: str) -> None:
+        """Build upon an image of a layout, and push the result."""
+        self.build(layout, image)
+
+    def build(self, layout: Path, image: str, *options: str) -> str:
+        """Build upon an image of a layout, and push the result; what was said of it."""
+        [entry] = json.loads((layout / "index.json").read_bytes())["manifests"]
+        context = self._context("push", f"FROM base\nCOPY note /{NOTE}\n")
+        (context / "note").write_text("built")
+        base = ["--oci-layout", f"store={layout}", "--opt", f"context:base=oci-layout://store@{entry['digest']}"]
+        output = ["--output", f"type=image,name={image},push=true,registry.insecure=true"]
+        building = self.host.start(self._build(context, *base, *output, *options), name="buildctl-build")
+        return building.finish()
+
+    def pulling(self, image: str, platform: str = AMD64) -> Process:
+        """Begin to build upon `image`; what is in it is unpacked into a folder."""
+        target = layout_folder(self.folder, image, platform)
+        context = self._context("pull", f"FROM {image}\n")
+        output = ["--output", f"type=local,dest={target}", "--opt", f"platform={platform}"]
+        return self.host.start(self._build(context, *output), name="buildctl-build")
+
+    def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
+        """Read a file of what was unpacked."""
+        return (layout_folder(self.folder, image, platform) / path).read_bytes()
+
+    def _context(self, name: str, dockerfile: str) -> Path:
+        context = self.folder / name
+        context.mkdir(exist_ok=True)
+        (context / "Dockerfile").write_text(dockerfile)
+        return context
+
+    def _build(self, context: Path, *options: str) -> list[str]:
+        local = ["--local", f"context={context}", "--local", f"dockerfile={context}"]
+        return [*self._client(), "build", "--progress", "plain", "--frontend", "dockerfile.v0", *local, *options]
+
+    def _client(self) -> list[str]:
+        return [self.buildctl, "--addr", f"unix://{self.folder}/buildkitd.sock"]
+
+    def _answers(self) -> bool:
+        return self.host.attempt([*self._client(), "debug", "workers"]).returncode == 0
