@@ -26,6 +26,7 @@ CREATE TABLE records (
     base INTEGER NOT NULL,
     rival BLOB,
     rival_origin TEXT,
+    rival_stamp INTEGER,
     seq INTEGER NOT NULL,
     PRIMARY KEY (repository, kind, name)
 ) WITHOUT ROWID;
