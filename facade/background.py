@@ -33,6 +33,7 @@ class Background:
         task = self._group.create_task(self._guarded(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
         return task
 
     async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -190,14 +190,15 @@ class Pushing:
     async def _take(self, request: web.Request, upload: Upload, turn: int) -> None:
         """Append the request's body. What came before it broke off stays."""
         expected = self._expected(request, upload)
-        before = upload.size
+        came = 0
         async for chunk in self._chunks(request):
+            came += len(chunk)
+            if expected is not None and came > expected:
+                raise Problem(400, "SIZE_INVALID", f"the body has more than the {expected} bytes of its Content-Range")
             await upload.write(turn, chunk)
         await upload.written()
-        if expected is not None and upload.size - before != expected:
-            raise Problem(
-                400, "SIZE_INVALID", f"the body has {upload.size - before} bytes, Content-Range says {expected}"
-            )
+        if expected not in (None, came):
+            raise Problem(400, "SIZE_INVALID", f"the body has {came} bytes, Content-Range says {expected}")
 
     def _expected(self, request: web.Request, upload: Upload) -> int | None:
         """How many bytes Content-Range says come; they must begin where those that came end."""
