@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
 """A client that sends nothing for so long is cut; what came stays, to be gone on with."""
 MOST_TAGS: Final = 64
-LONGEST_TYPE: Final = 255
+_TYPE: Final = re.compile(r"[ -~]{0,255}")
 _SPAN: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
 Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
 
@@ -53,12 +53,15 @@ class Pushing:
             ("DELETE", Kind.BLOB): self._delete_blob,
         }
 
-    def takes(self, method: str, kind: Kind) -> bool:
-        """Whether a request is answered here."""
-        return (method, kind) in self._answers
+    def methods(self, asked: Asked) -> tuple[str, ...]:
+        """The methods that are answered here: a new upload is begun by POST, which one that is there does not take."""
+        methods = tuple(method for method, kind in self._answers if kind is asked.kind)
+        if asked.kind is Kind.UPLOAD:
+            return tuple(method for method in methods if (method == "POST") is not bool(asked.upload))
+        return methods
 
     async def answer(self, request: web.Request, asked: Asked) -> web.Response:
-        """Answer a request that `takes` says yes to.
+        """Answer a request by one of `methods`.
 
         Raises:
             Problem: with the specification's error code.
@@ -83,8 +86,6 @@ class Pushing:
             raise Problem(507, "UNKNOWN", f"no room: {error}") from None
 
     async def _begin(self, request: web.Request, asked: Asked) -> web.Response:
-        if asked.upload:
-            raise Problem(405, "UNSUPPORTED", "an upload is begun at .../blobs/uploads/")
         query = request.query
         if "mount" in query:
             digest = _digest(query["mount"])
@@ -135,8 +136,8 @@ class Pushing:
         if named not in (None, digest):
             raise MismatchError(f"{named}: the manifest's {len(data)} bytes hash to {digest}")
         manifest = parse_manifest(data, request.headers.get("Content-Type"), digest)
-        if len(manifest.artifact_type) > LONGEST_TYPE:
-            raise InvalidError(f"manifest: artifactType has more than {LONGEST_TYPE} characters")
+        if not _TYPE.fullmatch(manifest.artifact_type):
+            raise InvalidError("manifest: its artifactType, or config's mediaType, is no media type (RFC 6838)")
         tags = [asked.selector] if isinstance(asked.selector, Tag) else _tags(request)
         await self._keep_manifest(asked.repository, manifest, tags)
         headers = {
