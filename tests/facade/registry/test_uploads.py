@@ -1,4 +1,4 @@
-"""Pushing blobs (OCI distribution specification 1.1, "Pushing blobs"): each way, each rule, and each way to go wrong."""
+"""Pushing blobs (OCI distribution specification 1.1, "Pushing blobs"): each way, each rule, each way to fail."""
 
 import asyncio
 from pathlib import Path
@@ -118,7 +118,9 @@ async def test_a_chunk_out_of_order_is_refused_with_where_to_go_on(pusher: Pushe
     assert await kept(pusher, DATA, DIGEST)
 
 
-@pytest.mark.parametrize("text", ["5-3", "-", "a-b", "0-", "-9", "1", "", "0-9-1", "0x0-0x9", "9" * 40 + "-1", "٠-٩"])
+@pytest.mark.parametrize(
+    "text", ["5-3", "-", "a-b", "0-", "-9", "1", "", "0-9-1", "0x0-0x9", "9" * 40 + "-1", "\u0660-\u0669"]
+)
 async def test_a_malformed_content_range_adds_nothing(pusher: Pusher, text: str) -> None:
     where = await pusher.begin()
     answer = await pusher.send("PATCH", where, b"x" * 10, {"Content-Range": text})
