@@ -95,7 +95,7 @@ async def _peers(
 ) -> Peers:
     cache: LogCache | None = None
     try:
-        cache = await stack.enter_async_context(open_cache(store.folder))
+        cache = await stack.enter_async_context(open_cache(store.folder, store.log_id))
     except CacheError as error:
         warned["cache"] = f"what peers hold is not kept on disk: {error}"
     penalties = Penalties(config.timings)
@@ -104,7 +104,7 @@ async def _peers(
     membership = Membership(
         me, config.timings, config.limits, lambda url: penalties.of(url, loop.time(), member=False) is not None
     )
-    directory = Directory(cache, config.limits, clock, store.owned.merge)
+    directory = Directory(cache, config.limits, clock, store.owned.merge, lambda: store.log_id)
     return Peers(membership, penalties, directory, client, config.timings, on_event)
 
 
