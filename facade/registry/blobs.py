@@ -172,11 +172,16 @@ class Blobs:
         return await self._asked_upstream(asked, holding, is_open)
 
     async def _own(self, asked: Asked) -> _Known:
-        """A blob of an own repository: here, or with another member."""
+        """A blob of an own repository: here, or with another member.
+
+        Records are members' claims. What is here and hidden is another repository's: members have to give it first.
+        """
         content = await self._store.owned.blob(asked.repository.name, asked.digest)
         if content is None:
             raise NotFoundError(f"{asked.digest}: {asked.repository.name} has no such blob")
-        return _Known(content.size, here=await self._store.find(asked.digest) is not None, is_open=False)
+        holding = await self._store.find(asked.digest)
+        here = holding is not None and holding.visibility is not Visibility.PRIVATE
+        return _Known(content.size, here=here, is_open=False)
 
     async def _asked_upstream(self, asked: Asked, holding: Holding | None, is_open: bool) -> _Known:
         """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""

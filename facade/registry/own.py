@@ -4,6 +4,7 @@ Discovery"): manifests by tag and digest, tags, referrers.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -26,6 +27,7 @@ from node.manifest import INDEX_TYPES, OCI_INDEX, annotations_of, parse_manifest
 from node.records import Content
 from node.reference import Repository, Tag
 from node.store import Store
+from node.visibility import Visibility
 
 log = structlog.get_logger(__name__)
 MOST_LISTED: Final = 10_000
@@ -94,15 +96,15 @@ class Own:
         return await self._owned.manifest(name, selector)
 
     async def _bytes(self, repository: Repository, digest: Digest) -> tuple[SourceName, bytes]:
-        """A manifest's bytes, from here or another member.
+        """A manifest's bytes, from here or another member; here it counts unless it is hidden, as a blob does.
 
         Raises:
             UnreachableError: when neither has them now.
         """
-        try:
-            return SourceName.LOCAL, await self._store.load(digest)
-        except NotFoundError:
-            pass
+        holding = await self._store.find(digest)
+        if holding is not None and holding.visibility is not Visibility.PRIVATE:
+            with suppress(NotFoundError):
+                return SourceName.LOCAL, await self._store.load(digest)
         for offer in offers(self._cluster.holders(digest), None):
             try:
                 async with asyncio.timeout(self._waits.answer_s):

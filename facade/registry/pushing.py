@@ -185,6 +185,7 @@ class Pushing:
         if holding is None or holding.visibility is not Visibility.PUBLIC:
             return False
         await self._store.sync(digest)
+        await self._store.repositories.show(repository, digest, Proof(Visibility.MEMBERS))
         await self._owned.add_blob(repository.name, digest, holding.size)
         return True
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,8 @@ from node.catalog import Audience, RecordChange
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST
 from node.records import Content, Kind, Record, stamp_at
-from node.reference import Tag
+from node.reference import Repository, Tag
+from node.visibility import Proof, Visibility
 from tests.facade.machine import Machine, machine, until
 from tests.facade.pusher import Pusher
 from tests.fakes.images import FakeImage, make_image
@@ -361,6 +363,76 @@ async def test_a_stranger_can_tell_nothing_of_own_repositories(
         peer.hold(b"public bytes")
         await until(lambda: node.cluster.holders(Digest.of(b"public bytes")))
         assert await records(node) == before
+
+
+async def test_a_members_word_opens_nothing_that_is_here_and_hidden(
+    beside: tuple[Machine, FakePeer], image: FakeImage
+) -> None:
+    node, peer = beside
+    layer, secrets = image.layers[0], Repository("corp.test", "team/secret")
+    for blob in (image.manifest, *image.blobs):
+        await node.store.put(blob.digest, blob.data, Proof(Visibility.PRIVATE), secrets)
+    present = now()
+    for record in (
+        *(Record(APP, Kind.BLOB, str(o.digest), Content(o.digest, o.size), present, ORIGIN) for o in image.blobs),
+        Record(APP, Kind.MANIFEST, str(image.manifest.digest), manifest_of(image), present, ORIGIN),
+        tag("v1", image.manifest.digest, present),
+    ):
+        peer.say(line(len(peer.lines) + 1, record))
+    await until_tag(node, "v1", image.manifest.digest)
+    mounting = Pusher(node, "team/mine")
+    await mounting.send("POST", f"blobs/uploads/?mount={layer.digest}&from={APP}")
+    for pusher, path in (
+        (Pusher(node), "manifests/v1"),
+        (Pusher(node), f"manifests/{image.manifest.digest}"),
+        (Pusher(node), f"blobs/{layer.digest}"),
+        (Pusher(node), f"blobs/{image.manifest.digest}"),
+        (mounting, f"blobs/{layer.digest}"),
+    ):
+        assert (await pusher.send("GET", path)).status in (404, 503), path
+    peer.hold(layer.data, visibility="members")  # who has the bytes may let others have them
+    await until(lambda: node.cluster.holders(layer.digest))
+    assert (await Pusher(node).send("GET", f"blobs/{layer.digest}")).data == layer.data
+
+
+def manifest_of(image: FakeImage) -> Content:
+    return Content(image.manifest.digest, image.manifest.size, image.manifest.media_type)
+
+
+async def test_after_201_a_kill_loses_nothing(tmp_path: Path, registry: FakeRegistry, image: FakeImage) -> None:
+    async with member(tmp_path / "a", registry) as a:
+        await Pusher(a).image(image, "v1")
+        where = await Pusher(a).begin()
+        assert (await Pusher(a).send("PATCH", where, b"begun")).status == 202
+        copying = asyncio.to_thread(shutil.copytree, tmp_path / "a", tmp_path / "killed")
+        await copying  # what a kill would leave now
+    async with member(tmp_path / "killed", registry) as again:
+        assert (await Pusher(again).send("GET", "manifests/v1")).data == image.manifest.data
+        for blob in image.blobs:
+            assert (await Pusher(again).send("GET", f"blobs/{blob.digest}")).data == blob.data
+        assert (await Pusher(again).send("GET", where)).headers["Range"] == "0-4"
+
+
+async def test_many_clients_push_and_pull_at_once(tmp_path: Path, registry: FakeRegistry, image: FakeImage) -> None:
+    async with member(tmp_path / "a", registry) as a, member(tmp_path / "b", registry, a) as b:
+        images = [make_image(f"many/{number % 4}", (900_000, 1000)) for number in range(16)]  # four of each
+
+        async def one(number: int, mine: FakeImage) -> None:
+            at, elsewhere = (a, b) if number % 2 else (b, a)
+            await Pusher(at).image(mine, f"t{number}")
+            await until_tag(elsewhere, f"t{number}", mine.manifest.digest, 30)
+            for blob in (mine.manifest, *mine.blobs):
+                kind = "manifests" if blob is mine.manifest else "blobs"
+                got = await Pusher(elsewhere).send("GET", f"{kind}/{blob.digest}")
+                assert (got.status, got.data) == (200, blob.data)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for number, mine in enumerate(images):
+                group.create_task(one(number, mine))
+        assert len(json.loads((await Pusher(a).send("GET", "tags/list")).data)["tags"]) == 16
+        for node in (a, b):
+            assert not any((node.store.folder / "uploads").iterdir())
+            assert await node.store.owned.conflicts() == ()
 
 
 async def test_a_member_that_names_what_nobody_has_is_an_outage_and_no_defect(

@@ -8,7 +8,7 @@ from yarl import URL
 
 from node.digest import Algorithm, Digest
 from node.reference import Repository
-from node.visibility import Proof, Visibility
+from node.visibility import FOREVER, Proof, Visibility
 from tests.facade.machine import Machine, Pulled, machine, until
 from tests.facade.pusher import Pusher
 from tests.fakes.images import make_bytes, make_image
@@ -308,6 +308,8 @@ async def test_a_public_blob_that_is_here_is_mounted(node: Machine, pusher: Push
     answer = await pusher.send("POST", f"blobs/uploads/?mount={layer.digest}")
     assert answer.status == 201
     assert await kept(pusher, layer.data, layer.digest)
+    entry = await node.store._catalog.entry(layer.digest)
+    assert entry is not None and entry.shown.members_until == FOREVER  # also when it is not proved public any more
 
 
 async def test_too_many_uploads_are_told_to_wait(
