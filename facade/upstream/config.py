@@ -7,7 +7,7 @@ from typing import Final, Self
 from yarl import URL
 
 from node.errors import InvalidError
-from node.reference import DOCKER_HUB, Repository
+from node.reference import DOCKER_HUB, OWN, Repository
 
 
 class Access(StrEnum):
@@ -38,6 +38,8 @@ class UpstreamConfig:
             InvalidError: naming the part that is malformed and what is allowed.
         """
         Repository.parse(namespace, "name")
+        if namespace.lower() == OWN:
+            raise InvalidError(f"registry namespace {OWN!r}: that is what own repositories are called; choose another")
         return cls(namespace.lower(), _parse_endpoint(endpoint), public, access)
 
 

@@ -18,7 +18,7 @@ from node.manifest import OCI_MANIFEST
 from node.records import Content, Kind, Record, stamp_at
 from node.reference import Repository, Tag
 from node.visibility import Proof, Visibility
-from tests.facade.machine import Machine, machine, until
+from tests.facade.machine import QUICK_WAITS, Machine, machine, until
 from tests.facade.pusher import Pusher
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.peer import FakePeer, fake_peer
@@ -448,6 +448,26 @@ async def test_a_member_that_names_what_nobody_has_is_an_outage_and_no_defect(
     for path in ("manifests/v1", f"manifests/{digest}", f"blobs/{digest}"):
         assert (await Pusher(node).send("GET", path)).status == 503, path
     assert (await Pusher(node).send("GET", f"referrers/{digest}")).status == 200
+
+
+async def test_members_that_stall_keep_no_list_of_referrers_waiting(tmp_path: Path, registry: FakeRegistry) -> None:
+    subject, waits = Digest.of(EMPTY), replace(QUICK_WAITS, patience_s=1.0)
+    async with (
+        fake_peer(FakePeer(secret=SECRET)) as peer,
+        machine(tmp_path / "n", registry, secret=SECRET, joins=(str(peer.url),), waits=waits) as node,
+    ):
+        for number in range(12):
+            data = referring(subject, str(number))
+            digest = Digest.of(data)
+            peer.hold(data, visibility="members")
+            content = Content(digest, len(data), OCI_MANIFEST)
+            record = Record(APP, Kind.MANIFEST, str(digest), content, now(), ORIGIN)
+            peer.say(line(len(peer.lines) + 1, record, subject=str(subject)))
+        await until(lambda: node.cluster.holders(digest))
+        peer.faults = replace(peer.faults, hang=frozenset({"/ipfs/"}))
+        async with asyncio.timeout(6):
+            answer = await Pusher(node).send("GET", f"referrers/{subject}")
+        assert len(json.loads(answer.data)["manifests"]) == 12
 
 
 async def test_a_member_that_says_a_manifest_is_what_it_is_not_is_an_outage_and_no_defect(

@@ -1,6 +1,7 @@
 """Pushing blobs (OCI distribution specification 1.1, "Pushing blobs"): each way, each rule, each way to fail."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,33 @@ async def test_a_public_blob_that_is_here_is_mounted(node: Machine, pusher: Push
     assert await kept(pusher, layer.data, layer.digest)
     entry = await node.store._catalog.entry(layer.digest)
     assert entry is not None and entry.shown.members_until == FOREVER  # also when it is not proved public any more
+
+
+async def test_whoever_pushes_what_is_here_and_hidden_has_it(node: Machine, pusher: Pusher) -> None:
+    await node.store.put(DIGEST, DATA, Proof(Visibility.PRIVATE), Repository("docker.io", "team/secret"))
+    await pusher.blob(DATA)
+    assert await kept(pusher, DATA, DIGEST)
+    assert (await pulled(pusher, DIGEST)).source == "local"
+
+
+async def test_a_client_that_stalls_is_cut_and_may_go_on(node: Machine, pusher: Pusher) -> None:
+    node.registry._pushing._stall_s = 0.3
+    where = await pusher.begin()
+    url = URL(node.facade)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n\r\n".encode() + DATA[:MIB])
+    async with asyncio.timeout(10):
+        assert b" 20" not in (await reader.read())[:16]  # until it is cut
+    writer.close()
+    assert await offset(pusher, where) == f"0-{MIB - 1}"
+
+
+async def test_a_client_that_waits_to_be_told_to_go_on_is_told(node: Machine, pusher: Pusher) -> None:
+    where = await pusher.begin()
+    url = f"{node.facade}{where}?digest={DIGEST}"
+    async with node.session.put(url, data=io.BytesIO(DATA), expect100=True) as answer:
+        assert answer.status == 201
+    assert await kept(pusher, DATA, DIGEST)
 
 
 async def test_too_many_uploads_are_told_to_wait(
