@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.catalog import Audience, RecordChange
-from node.connection import Transaction
+from node.connection import Row, Transaction, Values
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import Manifest
@@ -153,6 +153,34 @@ async def test_tags_come_in_the_order_of_their_bytes_and_in_parts(store: Store) 
     assert await store.owned.tags(APP) == tuple(sorted(names))
     assert await store.owned.tags(APP, "B", 3) == tuple(sorted(names))[3:6]
     assert await store.owned.tags(APP, "zz", 3) == await store.owned.tags(APP, "", 0) == ()
+
+
+async def test_repositories_that_have_something_come_in_the_order_of_their_names(store: Store) -> None:
+    for name in ("b", "a/b", "c", "a", "gone"):
+        await store.owned.add_blob(name, ONE.digest, 1)
+        await store.owned.add_blob(name, TWO.digest, 1)
+    for manifest in (ONE, TWO):
+        await store.owned.delete_blob("gone", manifest.digest)
+    assert await store.owned.repositories() == ("a", "a/b", "b", "c")
+    assert await store.owned.repositories("a", 2) == ("a/b", "b")
+    assert await store.owned.repositories("c") == await store.owned.repositories("", 0) == ()
+
+
+async def test_no_question_looks_at_every_record(store: Store) -> None:
+    asked: list[str] = []
+    read = store._shelf.database.read
+
+    async def note(sql: str, values: Values = ()) -> list[Row]:
+        plan = await read(f"EXPLAIN QUERY PLAN {sql}", values)
+        asked.extend(str(step[3]) for step in plan if str(step[3]).startswith("SCAN records"))
+        return await read(sql, values)
+
+    store._shelf.database.read = note  # type: ignore[method-assign]
+    owned = store.owned
+    for each in (owned.tags(APP), owned.repositories(), owned.referrers(APP, ONE.digest), owned.having(ONE.digest)):
+        await each
+    assert await owned.conflicts() == ()
+    assert [step for step in asked if "USING" not in step] == []
 
 
 async def test_referrers_are_listed_by_subject_whether_it_is_there_or_not(store: Store) -> None:
