@@ -104,7 +104,7 @@ async def _peers(
     membership = Membership(
         me, config.timings, config.limits, lambda url: penalties.of(url, loop.time(), member=False) is not None
     )
-    directory = Directory(cache, config.limits, clock, store.owned.merge)
+    directory = Directory(cache, config.limits, clock, store.owned.merge, lambda: store.log_id)
     return Peers(membership, penalties, directory, client, config.timings, on_event)
 
 

@@ -32,6 +32,8 @@ Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB_BYTES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=256)]
+MediaType = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,255}\Z")]
+"""ASCII, so that a page of records that others wrote is never too long to be passed on."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +91,8 @@ class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", for
     name: Text
     digest: Text
     size: Size
-    media_type: Text
-    artifact_type: Text
+    media_type: MediaType
+    artifact_type: MediaType
     subject: Text
     stamp: Annotated[int, msgspec.Meta(ge=0, le=MAX_STAMP)]
     origin: Id

@@ -26,6 +26,7 @@ MAX_QUEUED_BYTES: Final = 8 * LEAF_BYTES
 """Beyond this much that is not written yet, whoever writes waits; beyond a quarter while many blobs grow."""
 MAX_LAG_BYTES: Final = 16 * LEAF_BYTES
 """Beyond this much that is not hashed yet, whoever writes waits."""
+_MODE: Final = 0o444
 _MOST_AT_ONCE: Final = 512
 """The system takes 1024 pieces in one write at most."""
 
@@ -76,7 +77,9 @@ class Growing:
             FullError: when it cannot be opened.
         """
         try:
+            self.path.chmod(0o644)  # whoever is not root cannot open it again to write as it was made
             self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            os.fchmod(self._fd, _MODE)
             os.ftruncate(self._fd, size)
         except OSError as error:
             raise self._full(error) from None
@@ -299,7 +302,7 @@ class Growing:
         if self._over:
             return 0
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         if not self._queue:
             return 0
         batch: list[Piece] = []

@@ -21,9 +21,8 @@ from node.remembered import Remembered
 from node.workers import Pulse
 
 _KEPT_IN_MEMORY: Final = 8192
-_COLUMNS: Final = (
-    "repository, kind, name, digest, size, media_type, artifact_type, subject, stamp, origin, base, rival, rival_origin"
-)
+_WRITTEN: Final = "repository, kind, name, digest, size, media_type, artifact_type, subject, stamp, origin, base"
+_COLUMNS: Final = f"{_WRITTEN}, rival, rival_origin, rival_stamp"
 _ALIVE: Final = (
     "tag.repository = :repository AND tag.kind = 'tag' AND EXISTS (SELECT 1 FROM records AS manifest"
     " WHERE manifest.repository = tag.repository AND manifest.kind = 'manifest' AND manifest.digest = tag.digest)"
@@ -90,9 +89,11 @@ class Owned:
 
     async def repositories(self, after: str = "", limit: int = -1) -> tuple[str, ...]:
         """The repositories that have something, in the order of their names, as `tags`."""
-        rows = await self._database.read(
-            "SELECT DISTINCT repository FROM records WHERE repository > ? AND digest IS NOT NULL"
-            " ORDER BY repository LIMIT ?",
+        rows = await self._database.read(  # from name to name: a repository has a million records
+            "WITH RECURSIVE known (which) AS (SELECT min(repository) FROM records WHERE repository > ? UNION ALL"
+            " SELECT (SELECT min(repository) FROM records WHERE repository > which) FROM known WHERE which NOT NULL)"
+            " SELECT which FROM known WHERE EXISTS"
+            " (SELECT 1 FROM records WHERE repository = which AND digest IS NOT NULL) LIMIT ?",
             (after, limit),
         )
         return tuple(str(name) for (name,) in rows)
@@ -138,7 +139,8 @@ class Owned:
     async def conflicts(self) -> tuple[Conflict, ...]:
         """The tags that were written by two nodes at once, until they are written again. Raises as `tag`."""
         rows = await self._database.read(
-            f"SELECT {_COLUMNS} FROM records WHERE rival_origin IS NOT NULL ORDER BY repository, name"
+            f"SELECT {_COLUMNS} FROM records WHERE rival_origin IS NOT NULL AND rival IS NOT digest"
+            " ORDER BY repository, name"
         )
         return tuple(_conflict(row) for row in rows)
 
@@ -212,10 +214,13 @@ class Owned:
         Raises:
             FullError: when the catalog cannot be written.
         """
-        before = stamp_at(self._clock() - TOMBSTONE_S)
-        await self._database.write(
-            lambda transaction: transaction.run("DELETE FROM records WHERE digest IS NULL AND stamp < ?", (before,))
-        )
+        before = _forgotten(self._clock())
+
+        def job(transaction: Transaction) -> None:  # the log's last number stays, else it would be given again
+            sql = "DELETE FROM records WHERE digest IS NULL AND stamp < ? AND seq < ?"
+            transaction.run(sql, (before, transaction.seq))
+
+        await self._database.write(job)
 
     async def _content(self, repository: str, kind: Kind, name: str) -> Content | None:
         key = (self._database.epoch, repository, kind, name)
@@ -223,20 +228,20 @@ class Owned:
         return record.content if record else None
 
     async def _write(self, job: Callable[["_Edit"], None], *, durable: bool = True) -> None:
-        node_id, now, epoch = self._database.meta["node_id"], self._clock(), self._database.epoch
+        node_id, now = self._database.meta["node_id"], self._clock()
 
         def run(transaction: Transaction) -> None:
             edit = _Edit(transaction, node_id, now)
             job(edit)
-            keys = [(epoch, record.repository, record.kind, record.name) for record in edit.written]
-            if keys:
-                transaction.afterwards.append(lambda: self._changed(keys))
+            if edit.written:
+                transaction.afterwards.append(lambda: self._changed(edit.written))
 
         await self._database.write(run, durable=durable)
 
-    async def _changed(self, keys: Sequence[tuple[int, str, Kind, str]]) -> None:
+    async def _changed(self, written: Sequence[Record]) -> None:
         self.generation += 1
-        self._records.forget(keys)
+        epoch = self._database.epoch  # of the database that it was written to in the end
+        self._records.forget([(epoch, record.repository, record.kind, record.name) for record in written])
         self.news.beat()
 
 
@@ -247,6 +252,7 @@ class _Edit:
         self.written: list[Record] = []
         self._transaction = transaction
         self._node_id = node_id
+        self._forgotten = _forgotten(now)
         ((last,),) = transaction.rows("SELECT ifnull(max(stamp), 0) FROM records")
         self._stamp = stamp_at(now, last)
 
@@ -299,32 +305,56 @@ class _Edit:
         return [str(name) for (name,) in self._transaction.rows(sql, (key_of(digest), repository))]
 
     def merge(self, record: Record) -> bool:
-        """Keep somebody's record unless a later one is here; whether it was news. Rivals are remembered for people."""
-        held = _find(record.repository, record.kind, record.name, self._transaction)
-        if held is not None and (held.stamp, held.origin) == (record.stamp, record.origin):
-            return False
-        rival = None
-        if held is not None and record.kind is Kind.TAG and held.content != record.content:
-            first, second = (held, record) if record.supersedes(held) else (record, held)
-            rival = None if second.knew(first) else first
-        if rival is not None:
-            _log.warning("tag written twice at once", repository=record.repository, tag=record.name)
-        if held is not None and not record.supersedes(held):
-            if rival is not None:
-                self._insert(held, rival)  # so that every member comes to the same
-            return False
-        self._insert(record, rival)
-        return True
+        """Keep somebody's record unless a later one is here; whether it was news.
+
+        A rival, kept for people to see, is the latest that the writer of what counts had not seen: whatever the order
+        in which records come, every member that gets all of them ends with the same two.
+        """
+        row = _row(record.repository, record.kind, record.name, self._transaction)
+        if row is None:
+            if record.content is None and record.stamp < self._forgotten:
+                return False  # everybody forgot it: it would only be told on and on
+            self._insert(record)
+            return True
+        held = _record(row)
+        if record.supersedes(held):
+            self._insert(record)
+            if not record.knew(held):
+                self._note_rival(record, held)
+            return True
+        if held.supersedes(record) and not held.knew(record):
+            rival_origin, rival_stamp = row[12:14]
+            if rival_origin is None or (record.stamp, record.origin) > (rival_stamp, rival_origin):
+                self._note_rival(held, record)
+        return False
 
     def _write(self, repository: str, kind: Kind, name: str, content: Content | None) -> None:
         held = _find(repository, kind, name, self._transaction)
         base = held.stamp if held else 0
-        self._insert(Record(repository, kind, name, content, self._stamp, self._node_id, base), None)
+        self._insert(Record(repository, kind, name, content, self._stamp, self._node_id, base))
 
-    def _insert(self, record: Record, rival: Record | None) -> None:
+    def _note_rival(self, record: Record, rival: Record) -> None:
+        if record.kind is not Kind.TAG:
+            return  # what a digest names is the same whoever wrote it
+        if record.content != rival.content:
+            _log.warning("tag written twice at once", repository=record.repository, tag=record.name)
+        self._transaction.run(
+            "UPDATE records SET rival = ?, rival_origin = ?, rival_stamp = ?"
+            " WHERE repository = ? AND kind = ? AND name = ?",
+            (
+                key_of(rival.content.digest) if rival.content else None,
+                rival.origin,
+                rival.stamp,
+                record.repository,
+                record.kind,
+                record.name,
+            ),
+        )
+
+    def _insert(self, record: Record) -> None:
         content = record.content
         self._transaction.run(
-            f"INSERT OR REPLACE INTO records ({_COLUMNS}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO records ({_WRITTEN}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.repository,
                 record.kind,
@@ -337,8 +367,6 @@ class _Edit:
                 record.stamp,
                 record.origin,
                 record.base,
-                key_of(rival.content.digest) if rival and rival.content else None,
-                rival.origin if rival else None,
                 self._transaction.next_seq(),
             ),
         )
@@ -354,9 +382,18 @@ def read_records(query: Query, since: int, upto: int, limit: int) -> list[tuple[
 
 
 def _find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
-    sql = f"SELECT {_COLUMNS} FROM records WHERE repository = ? AND kind = ? AND name = ?"
-    row = query.row(sql, (repository, kind, name))
+    row = _row(repository, kind, name, query)
     return None if row is None else _record(row)
+
+
+def _row(repository: str, kind: Kind, name: str, query: Query) -> Row | None:
+    sql = f"SELECT {_COLUMNS} FROM records WHERE repository = ? AND kind = ? AND name = ?"
+    return query.row(sql, (repository, kind, name))
+
+
+def _forgotten(now: float) -> int:
+    """Deletions with an earlier stamp than this are remembered no longer."""
+    return stamp_at(now - TOMBSTONE_S)
 
 
 def _record(row: Row) -> Record:

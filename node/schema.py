@@ -26,12 +26,14 @@ CREATE TABLE records (
     base INTEGER NOT NULL,
     rival BLOB,
     rival_origin TEXT,
+    rival_stamp INTEGER,
     seq INTEGER NOT NULL,
     PRIMARY KEY (repository, kind, name)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX records_seq ON records (seq);
 CREATE INDEX records_stamp ON records (stamp);
 CREATE INDEX records_digest ON records (digest, kind) WHERE digest IS NOT NULL;
+CREATE INDEX records_rival ON records (repository, name) WHERE rival_origin IS NOT NULL;
 CREATE INDEX records_subject ON records (subject, repository) WHERE subject IS NOT NULL;
 """
 SCHEMA: Final = f"""

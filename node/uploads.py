@@ -54,6 +54,7 @@ class Upload:
         self._shelf = shelf
         self._pulse = Pulse()
         self._turn = 0
+        self._finishing = False
         self._growing = Growing(path, algorithm, shelf.workers, self._pulse)
         self._growing.lasting = True
         self._size = 0
@@ -69,7 +70,13 @@ class Upload:
         return self._growing.ended or self._growing.failure is not None
 
     def turn(self) -> int:
-        """Begin to bring bytes; whoever brought some before may bring no more."""
+        """Begin to bring bytes; whoever brought some before may bring no more.
+
+        Raises:
+            TakenOverError: when a request finishes it already, which is told only once what the bytes are called.
+        """
+        if self._finishing:
+            raise TakenOverError(f"upload {self.name}: another request finishes it")
         self._turn += 1
         return self._turn
 
@@ -87,23 +94,23 @@ class Upload:
 
         Raises:
             TakenOverError: when another request began to bring bytes.
-            FullError: when the disk has no room.
+            FullError: when the disk has no room; what came is gone then, which makes some.
         """
-        if turn != self._turn:
-            raise TakenOverError(f"upload {self.name}: another request goes on with it")
+        self._check_turn(turn)
+        await self._check()
         self._growing.put(self._size, data)
         self._size += len(data)
         while self._growing.crowded:
-            self._growing.check()
+            await self._check()
             await self._pulse.wait()
-        self._growing.check()
+        await self._check()
 
     async def written(self) -> int:
         """Wait until all that came is in the file; how many bytes that is. Raises as `write`."""
         while not self._growing.flushed:
-            self._growing.check()
+            await self._check()
             await self._pulse.wait()
-        self._growing.check()
+        await self._check()
         return self._size
 
     async def finish(self, turn: int, digest: Digest) -> Holding:
@@ -111,12 +118,12 @@ class Upload:
 
         Raises:
             MismatchError: when the bytes hash to something else; they are gone then.
-            TakenOverError: as `write`.
+            TakenOverError: as `write`, and when another request finishes it.
             FullError: when the disk has no room.
         """
-        if turn != self._turn:
-            raise TakenOverError(f"upload {self.name}: another request goes on with it")
+        self._check_turn(turn)
         self.turn()  # nobody adds anything any more
+        self._finishing = True  # nor names it otherwise, while what it is called is found out
         growing, workers = self._growing, self._shelf.workers
         growing.begin()  # an empty blob has a file as well
         try:
@@ -130,8 +137,13 @@ class Upload:
             proof = Proof(Visibility.MEMBERS)
             holding = await self._shelf.keep(wanted, growing.path, dag, proof, Visibility.MEMBERS)
             await self._shelf.sync(digest)
-        finally:
+        except Exception:
             await self.discard()
+            raise
+        except asyncio.CancelledError:  # this node stops, and its next run goes on with what came
+            self._finishing = False
+            raise
+        await self.discard()
         return holding
 
     async def discard(self) -> None:
@@ -141,10 +153,19 @@ class Upload:
         await self._shelf.workers.on_disk(_forget, self._growing.path)
 
     async def close(self) -> None:
-        """Stop using the file, and leave it."""
+        """Stop using the file, and leave it; whoever brings bytes is told with the next ones."""
         self._growing.end()
         while not self._growing.closed:
             await self._pulse.wait()
+
+    def _check_turn(self, turn: int) -> None:
+        if turn != self._turn:
+            raise TakenOverError(f"upload {self.name}: another request goes on with it")
+
+    async def _check(self) -> None:
+        if self._growing.failure is not None:
+            await self.discard()
+        self._growing.check()
 
 
 class Uploads:
@@ -171,12 +192,13 @@ class Uploads:
         name = token_hex(16)
         note = _Note(repository.namespace, repository.name, algorithm)
         path = self._folder / name
+        upload = self._uploads[name] = Upload(name, repository, algorithm, path, self._shelf)
+        upload.touched_at = self._clock()
         try:
             await self._shelf.workers.on_disk(path.with_suffix(_NOTE).write_bytes, msgspec.json.encode(note))
         except OSError as error:
+            await self.cancel(upload)
             raise FullError(f"no upload can be begun: the data folder cannot take it: {reason(error)}") from None
-        upload = self._uploads[name] = Upload(name, repository, algorithm, path, self._shelf)
-        upload.touched_at = self._clock()
         return upload
 
     async def find(self, repository: Repository, name: str) -> Upload:
@@ -204,9 +226,8 @@ class Uploads:
 
     async def cancel(self, upload: Upload) -> None:
         """Throw away what came."""
-        upload.turn()
-        self._uploads.pop(upload.name, None)
         await upload.discard()
+        self._uploads.pop(upload.name, None)  # last: nobody takes the files up again on their way out
 
     async def expire(self) -> None:
         """Throw away what nobody goes on with."""
@@ -218,8 +239,7 @@ class Uploads:
 
     async def close(self) -> None:
         """Stop; what came stays, to be gone on with by the next run."""
-        for upload in self._uploads.values():
-            upload.turn()
+        for upload in list(self._uploads.values()):
             await upload.close()
 
     async def _reopened(self, name: str) -> Upload | None:
@@ -232,20 +252,32 @@ class Uploads:
             note, size = found
             repository = Repository(note.namespace, note.repository)
             upload = Upload(name, repository, Algorithm(note.algorithm), self._folder / name, self._shelf)
-            if size:
-                await upload.resume(size)
+            upload.touched_at = self._clock()
+            if size is not None:
+                await self._resume(upload, size)
             self._uploads[name] = upload
             return upload
 
+    async def _resume(self, upload: Upload, size: int) -> None:
+        try:
+            await upload.resume(size)
+        except FullError:
+            await upload.close()
+            raise
+
     def _sweep(self, before: float, known: frozenset[str]) -> None:
+        """Remove what earlier runs left, and nobody went on with: a note is as old as the last byte beside it."""
+        touched: dict[str, float] = {}
         for path in _files(self._folder):
             with suppress(OSError):
-                if path.stem not in known and path.stat().st_mtime < before:
-                    path.unlink()
+                touched[path.stem] = max(path.stat().st_mtime, touched.get(path.stem, 0.0))
+        for name, at in touched.items():
+            if name not in known and at < before:
+                _forget(self._folder / name)
 
 
-def _left(path: Path) -> tuple[_Note, int] | None:
-    """What an earlier run left of an upload, and how many bytes."""
+def _left(path: Path) -> tuple[_Note, int | None] | None:
+    """What an earlier run left of an upload, and how many bytes; None when it had no file yet."""
     try:
         note = msgspec.json.decode(path.with_suffix(_NOTE).read_bytes(), type=_Note)
         Algorithm(note.algorithm)
@@ -254,7 +286,7 @@ def _left(path: Path) -> tuple[_Note, int] | None:
     try:
         return note, path.stat().st_size
     except OSError:
-        return note, 0
+        return note, None
 
 
 def _forget(path: Path) -> None:

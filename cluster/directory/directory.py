@@ -19,11 +19,21 @@ Merge = Callable[[Sequence[Record]], Awaitable[int]]
 class Directory:
     """The logs that were read, by peer id. Works on without a cache when there is none.
 
-    `merge` keeps the records of own repositories that members tell of.
+    `merge` keeps the records of own repositories that members tell of, in the catalog that `reader` names: where that
+    begins anew, so does reading.
     """
 
-    def __init__(self, cache: LogCache | None, limits: Limits, clock: Callable[[], float], merge: Merge) -> None:
+    def __init__(
+        self,
+        cache: LogCache | None,
+        limits: Limits,
+        clock: Callable[[], float],
+        merge: Merge,
+        reader: Callable[[], str],
+    ) -> None:
         self._merge = merge
+        self._reader = reader
+        self._read_for = reader()
         self._cache = cache
         self._limits = limits
         self._clock = clock
@@ -80,6 +90,8 @@ class Directory:
             InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
             FullError: when there is no room for what a member tells of own repositories: the page is to be read again.
         """
+        if self._reader() != self._read_for:
+            return self._begin_anew(page)
         if log.proven:
             await self._merge(records_of(page, self._clock()))
         while self._left:
@@ -94,6 +106,13 @@ class Directory:
             except CacheError as error:
                 self.damage = str(error)
         return update
+
+    def _begin_anew(self, page: LogPage) -> Update:
+        """The catalog is another one since, which knows nothing of what was read before."""
+        self._read_for = self._reader()
+        for log in self._logs.values():
+            log.forget()
+        return Update(True, (), page.log, 0, 0)
 
     def largest(self) -> str | None:
         """The peer to forget when all logs together are more than is kept; members' go last."""

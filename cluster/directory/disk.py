@@ -1,8 +1,8 @@
 """The peers' logs on disk, so that a node that starts anew need not read them again. A cache: it may be lost.
 
-Tables (SQLite, WAL, in DATA/cluster.db): `peers(id, log, since, proven, read_at)`; `lines(peer, key, line)`, where a
-line is a msgpack array as the peer sent it and `key` is what a later line replaces; `belongs(log)`, the catalog's log
-id.
+Tables (SQLite, WAL, in DATA/cluster.db): `peers(id, log, since, proven, read_at)` and `lines(peer, key, line)`, where a
+line is a msgpack array as the peer sent it and `key` is what a later line replaces; `reader(log)` names the catalog
+that took in the records of own repositories, which are not kept here.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from cluster.directory.log import Update, line_key
 from cluster.messages import DropLine, Line
 from node.errors import LayermeshError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 KEEP_PEERS: Final = 1024
 BATCH: Final = 500
 _TABLES: Final = """
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS peers (
 CREATE TABLE IF NOT EXISTS lines (
     peer TEXT NOT NULL, key TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (peer, key)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS belongs (log TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reader (log TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -158,21 +158,21 @@ class LogCache:
 
 
 @asynccontextmanager
-async def open_cache(folder: Path, log_id: str = "") -> AsyncIterator[LogCache]:
-    """Open DATA/cluster.db; one that is damaged, or of another version, is made anew.
+async def open_cache(folder: Path, reader: str) -> AsyncIterator[LogCache]:
+    """Open DATA/cluster.db; one that is damaged, of another version, or read for another catalog is made anew.
 
-    So is one that was kept beside another catalog than that of `log_id`: what was read then may be lost there.
+    `reader` is the id of the catalog's own log: a catalog that began anew has to be told all records again.
 
     Raises:
         CacheError: when not even a new one can be made.
     """
     path = folder / "cluster.db"
     try:
-        database = await _open(path, log_id)
+        database = await _open(path, reader)
     except sqlite3.Error:
         try:
             await asyncio.to_thread(_remove, path)
-            database = await _open(path, log_id)
+            database = await _open(path, reader)
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{path.name}: {error}") from None
     try:
@@ -181,7 +181,7 @@ async def open_cache(folder: Path, log_id: str = "") -> AsyncIterator[LogCache]:
         await database.close()
 
 
-async def _open(path: Path, log_id: str) -> aiosqlite.Connection:
+async def _open(path: Path, reader: str) -> aiosqlite.Connection:
     database = await aiosqlite.connect(path)
     try:
         found = list(await database.execute_fetchall("PRAGMA user_version"))
@@ -190,20 +190,15 @@ async def _open(path: Path, log_id: str) -> aiosqlite.Connection:
         await database.execute("PRAGMA journal_mode = WAL")
         await database.execute("PRAGMA synchronous = NORMAL")
         await database.executescript(f"{_TABLES} PRAGMA user_version = {SCHEMA};")
-        await _belong(database, log_id)
+        if found[0][0] == 0:
+            await database.execute("INSERT OR IGNORE INTO reader VALUES (?)", (reader,))
+            await database.commit()
+        if list(await database.execute_fetchall("SELECT log FROM reader")) != [(reader,)]:
+            raise sqlite3.DatabaseError("another catalog's")
     except BaseException:
         await database.close()
         raise
     return database
-
-
-async def _belong(database: aiosqlite.Connection, log_id: str) -> None:
-    """Begin anew when the peers' logs were read for another catalog."""
-    found = list(await database.execute_fetchall("SELECT log FROM belongs"))
-    if found != [(log_id,)]:
-        await database.executescript("DELETE FROM peers; DELETE FROM lines; DELETE FROM belongs;")
-        await database.execute("INSERT INTO belongs VALUES (?)", (log_id,))
-        await database.commit()
 
 
 def _remove(path: Path) -> None:

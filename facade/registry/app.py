@@ -51,8 +51,7 @@ class _Warm:
 
     headers: dict[str, str]
     data: bytes
-    generation: int
-    own: int | None
+    state: tuple[int, int | None]
     until: float
 
 
@@ -110,14 +109,16 @@ class Registry:
 
     async def _answer(self, request: web.Request, listener: Listener) -> web.StreamResponse:
         if request.path in ("/v2", "/v2/"):
+            _check_reads(request)
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
         if request.path == "/v2/_catalog" and listener is Listener.FACADE:
+            _check_reads(request)
             return await self._own.catalog(request.query)
         asked = self._asked(request, listener)
         try:
-            if asked.form is Form.OWN and self._pushing.takes(request.method, asked.route):
+            if asked.form is Form.OWN and request.method in self._pushing.methods(asked):
                 return await self._pushing.answer(request, asked)
-            _check_method(request, asked)
+            self._check_method(request, asked)
             return await self._pull(request, listener, asked)
         except RangeError as error:
             headers = {"Content-Range": f"bytes */{error.size}"}
@@ -125,6 +126,18 @@ class Registry:
         except LayermeshError as error:
             code = _UNKNOWN.get(asked.route, "MANIFEST_UNKNOWN")
             raise unserved(error, asked.form, code) from None
+
+    def _check_method(self, request: web.Request, asked: Asked) -> None:
+        if asked.form is Form.OWN:
+            allowed = self._pushing.methods(asked)
+            if asked.route is not Route.UPLOAD:
+                allowed = ("GET", "HEAD", *allowed)
+            message = f"{request.method} is not answered here"
+        else:
+            allowed = () if asked.route is Route.UPLOAD else ("GET", "HEAD")
+            message = "this is a mirror: it is read-only, and pushing is refused"
+        if request.method not in allowed:
+            raise Problem(405, "UNSUPPORTED", message, {"Allow": ", ".join(allowed)})
 
     async def _pull(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
         if asked.route is Route.MANIFEST:
@@ -153,6 +166,7 @@ class Registry:
     async def _manifest(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
         assert asked.selector is not None, "a manifest is asked for by tag or digest"
         manifests = self._own.manifest if asked.form is Form.OWN else self._manifests.get
+        state = self._state(asked.form)  # of before: what changes meanwhile may make the answer an old one
         try:
             async with asyncio.timeout(self._waits.patience_s):
                 answer = await manifests(asked.repository, asked.selector)
@@ -166,33 +180,27 @@ class Registry:
         headers["Layermesh-Source"] = answer.source
         _say_age(headers, answer)
         if answer.holds_s and len(manifest.data) <= WARM_BYTES and answer.source is SourceName.LOCAL:
-            if asked.form is Form.OWN:
-                self._keep_warm(request, listener, answer, headers, own=self._store.owned.generation)
-            elif await self._manifests.all_here(manifest):
-                self._keep_warm(request, listener, answer, headers)
+            until = asyncio.get_running_loop().time() + min(WARM_S, answer.holds_s)
+            if asked.form is Form.OWN or await self._manifests.all_here(manifest):
+                self._keep_warm(request, listener, _Warm(headers, manifest.data, state, until))
         return self._send(request, headers, manifest.data, answer.source)
 
-    def _keep_warm(
-        self,
-        request: web.Request,
-        listener: Listener,
-        answer: Answer,
-        headers: dict[str, str],
-        own: int | None = None,
-    ) -> None:
-        """Answer the same request from memory as long as every blob stays here, and nothing is written to `own`."""
+    def _state(self, form: Form) -> tuple[int, int | None]:
+        """Differs once a blob is dropped, or for an own repository anything is written to one."""
+        return self._store.generation, self._store.owned.generation if form is Form.OWN else None
+
+    def _keep_warm(self, request: web.Request, listener: Listener, warm: _Warm) -> None:
+        """Answer the same request from memory."""
         if len(self._warm) >= WARM_ENTRIES:
             del self._warm[next(iter(self._warm))]
-        until = asyncio.get_running_loop().time() + min(WARM_S, answer.holds_s)
-        warm = _Warm(headers, answer.manifest.data, self._store.generation, own, until)
         self._warm[listener, request.raw_path] = warm
 
     def _from_memory(self, request: web.Request, listener: Listener) -> web.StreamResponse | None:
         warm = self._warm.get((listener, request.raw_path))
         if warm is None or request.method not in ("GET", "HEAD"):
             return None
-        current = warm.generation == self._store.generation and warm.own in (None, self._store.owned.generation)
-        if not current or asyncio.get_running_loop().time() > warm.until:
+        form = Form.MIRROR if warm.state[1] is None else Form.OWN
+        if warm.state != self._state(form) or asyncio.get_running_loop().time() > warm.until:
             del self._warm[listener, request.raw_path]
             return None
         return self._send(request, warm.headers, warm.data, SourceName.LOCAL)
@@ -218,13 +226,9 @@ def _headers(request: web.Request, asked: Asked, digest: Digest) -> dict[str, st
     return headers
 
 
-def _check_method(request: web.Request, asked: Asked) -> None:
-    if request.method in ("GET", "HEAD") and asked.route is not Route.UPLOAD:
-        return
-    if asked.form is Form.OWN:
-        raise Problem(405, "UNSUPPORTED", f"{request.method} is not answered here")
-    message = "this is a mirror: it is read-only, and pushing is refused"
-    raise Problem(405, "UNSUPPORTED", message, {"Allow": "GET, HEAD"})
+def _check_reads(request: web.Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise Problem(405, "UNSUPPORTED", f"{request.method} is not answered here", {"Allow": "GET, HEAD"})
 
 
 def _say_age(headers: dict[str, str], answer: Answer) -> None:

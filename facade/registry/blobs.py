@@ -91,6 +91,16 @@ class Blobs:
         known = await self._known(asked)
         if request.method == "HEAD":
             return self._head(asked, known, headers)
+        try:
+            return await self._body(request, asked, known, headers)
+        except NotFoundError as error:
+            if asked.form is not Form.OWN:
+                raise
+            raise UnreachableError(f"{asked.digest}: no member gives it now: {error}") from None
+
+    async def _body(
+        self, request: web.Request, asked: Asked, known: _Known, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         if known.here:
             self._go_ahead(request, asked)
             try:

@@ -96,7 +96,7 @@ class Own:
         return await self._owned.manifest(name, selector)
 
     async def _bytes(self, repository: Repository, digest: Digest) -> tuple[SourceName, bytes]:
-        """A manifest's bytes, from here or another member.
+        """A manifest's bytes, from here or another member; here it counts unless it is hidden, as a blob does.
 
         Raises:
             UnreachableError: when neither has them now.

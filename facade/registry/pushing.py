@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
 """A client that sends nothing for so long is cut; what came stays, to be gone on with."""
 MOST_TAGS: Final = 64
-LONGEST_TYPE: Final = 255
+_TYPE: Final = re.compile(r"[ -~]{0,255}")
 _SPAN: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
 Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
 
@@ -54,12 +54,15 @@ class Pushing:
             ("DELETE", Route.BLOB): self._delete_blob,
         }
 
-    def takes(self, method: str, route: Route) -> bool:
-        """Whether a request is answered here."""
-        return (method, route) in self._answers
+    def methods(self, asked: Asked) -> tuple[str, ...]:
+        """The methods that are answered here: a new upload is begun by POST, which one that is there does not take."""
+        methods = tuple(method for method, route in self._answers if route is asked.route)
+        if asked.route is Route.UPLOAD:
+            return tuple(method for method in methods if (method == "POST") is not bool(asked.upload))
+        return methods
 
     async def answer(self, request: web.Request, asked: Asked) -> web.Response:
-        """Answer a request that `takes` says yes to.
+        """Answer a request by one of `methods`.
 
         Raises:
             Problem: with the specification's error code.
@@ -84,8 +87,6 @@ class Pushing:
             raise Problem(507, "UNKNOWN", f"no room: {error}") from None
 
     async def _begin(self, request: web.Request, asked: Asked) -> web.Response:
-        if asked.upload:
-            raise Problem(405, "UNSUPPORTED", "an upload is begun at .../blobs/uploads/")
         query = request.query
         if "mount" in query:
             digest = _digest(query["mount"])
@@ -136,8 +137,8 @@ class Pushing:
         if named not in (None, digest):
             raise MismatchError(f"{named}: the manifest's {len(data)} bytes hash to {digest}")
         manifest = parse_manifest(data, request.headers.get("Content-Type"), digest)
-        if len(manifest.artifact_type) > LONGEST_TYPE:
-            raise InvalidError(f"manifest: artifactType has more than {LONGEST_TYPE} characters")
+        if not _TYPE.fullmatch(manifest.artifact_type):
+            raise InvalidError("manifest: its artifactType, or config's mediaType, is no media type (RFC 6838)")
         tags = [asked.selector] if isinstance(asked.selector, Tag) else _tags(request)
         await self._keep_manifest(asked.repository, manifest, tags)
         headers = {
@@ -184,20 +185,22 @@ class Pushing:
         if holding is None or holding.visibility is not Visibility.PUBLIC:
             return False
         await self._store.sync(digest)
+        await self._store.repositories.show(repository, digest, Proof(Visibility.MEMBERS))
         await self._owned.add_blob(repository.name, digest, holding.size)
         return True
 
     async def _take(self, request: web.Request, upload: Upload, turn: int) -> None:
         """Append the request's body. What came before it broke off stays."""
         expected = self._expected(request, upload)
-        before = upload.size
+        came = 0
         async for chunk in self._chunks(request):
+            came += len(chunk)
+            if expected is not None and came > expected:
+                raise Problem(400, "SIZE_INVALID", f"the body has more than the {expected} bytes of its Content-Range")
             await upload.write(turn, chunk)
         await upload.written()
-        if expected is not None and upload.size - before != expected:
-            raise Problem(
-                400, "SIZE_INVALID", f"the body has {upload.size - before} bytes, Content-Range says {expected}"
-            )
+        if expected not in (None, came):
+            raise Problem(400, "SIZE_INVALID", f"the body has {came} bytes, Content-Range says {expected}")
 
     def _expected(self, request: web.Request, upload: Upload) -> int | None:
         """How many bytes Content-Range says come; they must begin where those that came end."""

@@ -62,6 +62,15 @@ async def test_a_job_that_fails_changes_nothing_and_undoes_what_it_did_besides(s
     assert (await said(store, "half"), await said(store, "next")) == ([], ["job"])
 
 
+async def test_only_a_durable_job_waits_for_the_disk_itself(store: Store) -> None:
+    def level(transaction: Transaction) -> object:
+        return transaction.rows("PRAGMA synchronous")[0][0]
+
+    database = store._shelf.database
+    levels = [await database.write(level, durable=durable) for durable in (False, True, False)]
+    assert levels == [1, 2, 1]  # NORMAL, FULL
+
+
 async def test_a_blob_whose_row_cannot_be_written_leaves_no_file(store: Store) -> None:
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")

@@ -14,7 +14,7 @@ from node.digest import Digest
 from node.errors import InvalidError
 from node.records import Record
 
-PEER, LOG, NOW = "a" * 32, "1" * 32, 1_000_000.0
+PEER, LOG, READER, NOW = "a" * 32, "1" * 32, "0" * 32, 1_000_000.0
 
 
 def line(seq: int, number: int) -> BlobLine:
@@ -36,7 +36,7 @@ async def merge_nothing(records: Sequence[Record]) -> int:
 
 @pytest.fixture
 async def cache(tmp_path: Path) -> AsyncIterator[LogCache]:
-    async with open_cache(tmp_path) as opened:
+    async with open_cache(tmp_path, READER) as opened:
         yield opened
 
 
@@ -45,22 +45,22 @@ async def kept(cache: LogCache, peer: str = PEER) -> set[str]:
 
 
 async def test_a_log_is_read_on_by_the_next_start(tmp_path: Path) -> None:
-    async with open_cache(tmp_path) as cache:
-        directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
+    async with open_cache(tmp_path, READER) as cache:
+        directory = Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: READER)
         log = await directory.open(PEER, proven=True)
         await directory.take(PEER, log, page(line(1, 1), line(2, 2), upto=2))
         await directory.take(PEER, log, page(DropLine(3, str(digest(1))), upto=3))
-    async with open_cache(tmp_path) as cache:
-        log = await Directory(cache, Limits(), lambda: NOW, merge_nothing).open(PEER, proven=True)
+    async with open_cache(tmp_path, READER) as cache:
+        log = await Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: READER).open(PEER, proven=True)
         assert (log.log_id, log.since, len(log), log.whole) == (LOG, 3, 1, False)
         assert log.holding(digest(2)) is not None
 
 
 async def test_what_a_stranger_said_is_not_a_members_word_after_all(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
+    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: READER)
     log = await directory.open(PEER, proven=False)
     await directory.take(PEER, log, page(line(1, 1), upto=1))
-    for again in (directory, Directory(cache, Limits(), lambda: NOW, merge_nothing)):
+    for again in (directory, Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: READER)):
         assert len(await again.open(PEER, proven=True)) == 0
 
 
@@ -93,7 +93,7 @@ async def test_the_peers_read_last_are_kept(cache: LogCache) -> None:
 
 
 async def test_too_many_entries_are_forgotten_in_memory_and_on_disk(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(entries_per_peer=2), lambda: NOW, merge_nothing)
+    directory = Directory(cache, Limits(entries_per_peer=2), lambda: NOW, merge_nothing, lambda: READER)
     log = await directory.open(PEER, proven=False)
     with pytest.raises(InvalidError, match="more than 2 entries"):
         await directory.take(PEER, log, page(*(line(seq, seq) for seq in range(1, 4)), upto=3))
@@ -102,7 +102,7 @@ async def test_too_many_entries_are_forgotten_in_memory_and_on_disk(cache: LogCa
 
 
 async def test_whom_nobody_looks_for_is_forgotten(cache: LogCache) -> None:
-    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing)
+    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: READER)
     for peer in (PEER, "b" * 32):
         await directory.take(peer, await directory.open(peer, proven=False), page(line(1, 1), upto=1))
     directory.keep_only(["b" * 32])
@@ -112,7 +112,7 @@ async def test_whom_nobody_looks_for_is_forgotten(cache: LogCache) -> None:
 
 
 async def test_without_a_cache_everything_works_in_memory() -> None:
-    directory = Directory(None, Limits(), lambda: NOW, merge_nothing)
+    directory = Directory(None, Limits(), lambda: NOW, merge_nothing, lambda: READER)
     log = await directory.open(PEER, proven=False)
     await directory.take(PEER, log, page(line(1, 1), upto=1))
     await directory.forget(PEER)
@@ -121,6 +121,25 @@ async def test_without_a_cache_everything_works_in_memory() -> None:
 
 async def test_a_file_of_another_version_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "cluster.db").write_bytes(b"SQLite format 3\x00" + b"\xff" * 4000)
-    async with open_cache(tmp_path) as cache:
+    async with open_cache(tmp_path, READER) as cache:
         await cache.keep(PEER, Update(True, (line(1, 1),), LOG, 0, 1), NOW, proven=True)
         assert await kept(cache) == {str(digest(1))}
+
+
+async def test_another_catalog_has_to_be_told_everything_again(tmp_path: Path) -> None:
+    async with open_cache(tmp_path, READER) as cache:
+        await cache.keep(PEER, Update(True, (line(1, 1),), LOG, 0, 1), NOW, proven=True)
+    async with open_cache(tmp_path, "9" * 32) as cache:
+        assert await cache.find(PEER, proven=True) is None
+
+
+async def test_a_catalog_that_begins_anew_meanwhile_is_told_everything_again(cache: LogCache) -> None:
+    reader = [READER]
+    directory = Directory(cache, Limits(), lambda: NOW, merge_nothing, lambda: reader[0])
+    log = await directory.open(PEER, proven=True)
+    await directory.take(PEER, log, page(line(1, 1), upto=1))
+    reader[0] = "9" * 32
+    await directory.take(PEER, log, page(line(2, 2), upto=2))
+    assert (log.log_id, log.since, len(log)) == ("", 0, 0)
+    await directory.take(PEER, log, page(line(1, 1), line(2, 2), upto=2))
+    assert (log.since, len(log)) == (2, 2)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from node.digest import Digest
 from tests.facade.machine import Machine, machine
+from tests.facade.pusher import Pusher
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
 
@@ -109,6 +111,20 @@ async def test_a_full_disk_passes_pulls_through(small_disk: Path, registry: Fake
         part = await node.blob(image.layers[0].digest, Range="bytes=5-9")
         assert (part.status, part.data) == (206, image.layers[0].data[5:10])
         assert (await node.blob(image.layers[1].digest)).data == image.layers[1].data
+
+
+async def test_a_push_onto_a_full_disk_is_refused_and_leaves_room(small_disk: Path, registry: FakeRegistry) -> None:
+    image, data = make_image("fits", (1_000_000,)), bytes(16 * MIB)
+    async with machine(small_disk, registry) as node:
+        pusher = Pusher(node)
+        for _ in range(3):
+            where = await pusher.begin()
+            for method, path in (("PATCH", where), ("POST", f"blobs/uploads/?digest={Digest.of(data)}")):
+                assert (await pusher.send(method, path, data)).status == 507
+            assert (await pusher.send("GET", where)).status == 404
+        assert not any((node.store.folder / "uploads").iterdir())
+        await pusher.image(image, "v1")
+        assert (await pusher.send("GET", f"blobs/{image.layers[0].digest}")).data == image.layers[0].data
 
 
 async def test_a_disk_that_was_full_from_the_start_passes_pulls_through(

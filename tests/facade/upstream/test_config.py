@@ -30,6 +30,7 @@ def test_plain_http_and_a_path_are_kept_as_written() -> None:
         ("corp.test", "https://me:secret@corp.test"),
         ("corp test", "https://corp.test"),
         ("../etc", "https://corp.test"),
+        ("Local", "https://corp.test"),  # own repositories are of that name, and shared with members
     ],
 )
 def test_a_malformed_upstream_is_refused_without_showing_a_password(namespace: str, endpoint: str) -> None:
