@@ -1,17 +1,15 @@
 """What `layermesh backup` and `restore` ask for: the records and bytes of own repositories."""
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Final
 
 import msgspec
 from aiohttp import ClientError, web
 
 from cluster.cluster import Cluster
-from facade.registry.near import fetch_blob
-from facade.sources import offers
+from facade.registry.near import bring
 from node.digest import Digest
-from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
+from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.http import FileRange
 from node.records import Content, Kind, Record
 from node.reference import OWN, Repository, Tag
@@ -69,9 +67,10 @@ class OwnRepositories:
         names = await self._store.owned.having(digest)
         if not names:
             raise NotFoundError(f"{digest}: no own repository has it")
-        holding = await self._store.find(digest)
-        if holding is None or holding.visibility is Visibility.PRIVATE:  # see `facade.registry.blobs`
-            await self._fetch(Repository(OWN, names[0]), digest)
+        try:
+            await bring(self._store, self._cluster, Repository(OWN, names[0]), (digest,))
+        except NotFoundError as error:
+            raise UnreachableError(str(error)) from None
         async with self._store.read(digest) as blob:
             response = FileRange(blob, blob.size)
             await response.prepare(request)
@@ -108,13 +107,6 @@ class OwnRepositories:
         if missing := await self._store.missing(sorted(needed, key=str)):
             raise NotFoundError(f"{sorted(map(str, missing))[0]}: its bytes are to be restored before what names them")
         return _json({"restored": await self._store.owned.restore(records)})
-
-    async def _fetch(self, repository: Repository, digest: Digest) -> None:
-        for offer in offers(self._cluster.holders(digest), None):
-            with suppress(LayermeshError):
-                wanted = Wanted(repository, digest, offer.holders[0].size)
-                return await fetch_blob(self._store, self._cluster, wanted, offer)
-        raise UnreachableError(f"{digest}: of {repository.name}: the members that have it are away")
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:

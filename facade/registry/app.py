@@ -257,5 +257,5 @@ async def open_registry(
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
         own = Own(store, cluster, Obtainable(store, cluster, flights), settings.waits, metrics)
         gate = gate or Gate()
-        pushing = Pushing(store, gate)
+        pushing = Pushing(store, cluster, gate)
         yield Registry(store, upstream, manifests, blobs, own, pushing, settings.waits, metrics, gate)

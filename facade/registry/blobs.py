@@ -212,6 +212,8 @@ class Blobs:
             size = next((each.size for each in self._cluster.holders(asked.digest) if each.member), None)
         if size is None:
             raise UnreachableError(f"{asked.digest}: upstream cannot say how long it is")
+        if asked.form is Form.OWN and not known.here and not self._cluster.holders(asked.digest):
+            raise NotFoundError(f"{asked.digest}: the members that have it are away: push it again")
         elsewhere = SourceName.PEER if asked.form is Form.OWN else SourceName.UPSTREAM
         source = SourceName.LOCAL if known.here else elsewhere
         more = {"Layermesh-Source": source, "Accept-Ranges": "bytes", "Content-Length": str(size)}

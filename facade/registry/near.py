@@ -1,13 +1,21 @@
 """Manifests and blobs from other nodes, past the flights: nobody waits for their first byte."""
 
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
 from cluster.cluster import Cluster
-from facade.sources import Offer
+from facade.sources import Offer, offers
 from node.digest import Digest
-from node.errors import MismatchError
+from node.errors import FullError, LayermeshError, MismatchError, NotFoundError
 from node.manifest import MAX_MANIFEST_BYTES
 from node.reference import Repository
 from node.source import Wanted
 from node.store import Store
+from node.visibility import Visibility
+
+log: Final = structlog.get_logger(__name__)
 
 
 async def fetch_manifest(store: Store, cluster: Cluster, repository: Repository, digest: Digest, offer: Offer) -> bytes:
@@ -22,6 +30,33 @@ async def fetch_manifest(store: Store, cluster: Cluster, repository: Repository,
         raise MismatchError(f"{digest}: {size} bytes is too large for a manifest")
     await fetch_blob(store, cluster, Wanted(repository, digest, size), offer)
     return await store.load(digest)
+
+
+async def bring(store: Store, cluster: Cluster, repository: Repository, digests: Iterable[Digest]) -> None:
+    """Have blobs of an own repository here for good, fetched from other members where they are not.
+
+    What is private here counts as not here: see `facade.registry.blobs`.
+
+    Raises:
+        NotFoundError: naming one that no member gives now.
+        FullError: when the disk has no room.
+    """
+    for digest in digests:
+        holding = await store.find(digest)
+        if holding is None or holding.visibility is Visibility.PRIVATE:
+            await _bring_one(store, cluster, repository, digest)
+        await store.sync(digest)
+
+
+async def _bring_one(store: Store, cluster: Cluster, repository: Repository, digest: Digest) -> None:
+    for offer in offers(cluster.holders(digest), None):
+        try:
+            return await fetch_blob(store, cluster, Wanted(repository, digest, offer.holders[0].size), offer)
+        except FullError:
+            raise
+        except LayermeshError as error:
+            log.info("member gave no blob", digest=str(digest), why=str(error))
+    raise NotFoundError(f"{digest}: of {repository.name}: the members that have it are away")
 
 
 async def fetch_blob(store: Store, cluster: Cluster, wanted: Wanted, offer: Offer) -> None:

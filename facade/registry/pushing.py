@@ -10,8 +10,10 @@ from typing import Final
 import structlog
 from aiohttp import ClientError, web
 
+from cluster.cluster import Cluster
 from facade.registry.access import Action
 from facade.registry.gate import Gate
+from facade.registry.near import bring
 from facade.registry.problems import Problem
 from facade.registry.requests import Asked, Route
 from node.catalog import Visibility
@@ -36,8 +38,9 @@ Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
 class Pushing:
     """Answers requests that change own repositories."""
 
-    def __init__(self, store: Store, gate: Gate, stall_s: float = STALL_S) -> None:
+    def __init__(self, store: Store, cluster: Cluster, gate: Gate, stall_s: float = STALL_S) -> None:
         self._store = store
+        self._cluster = cluster
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
@@ -152,7 +155,15 @@ class Pushing:
         return web.Response(status=201, headers=headers)
 
     async def _keep_manifest(self, repository: Repository, manifest: Manifest, tags: list[Tag]) -> None:
-        """The bytes first: who sees the record finds them. What no repository names in the end is in nobody's way."""
+        """The bytes first: who sees the record finds them. What no repository names in the end is in nobody's way.
+
+        Also those that the client need not push because another member has them: this node answers for them now.
+        """
+        members = {each.digest for each in manifest.names if await self._owned.blob(repository.name, each.digest)}
+        try:
+            await bring(self._store, self._cluster, repository, members)
+        except NotFoundError as error:
+            raise MissingError(f"{error}: push it again") from None
         await self._store.put(manifest.digest, manifest.data, Proof(Visibility.MEMBERS), repository)
         await self._store.sync(manifest.digest)
         await self._owned.push(repository.name, manifest, tags)

@@ -135,3 +135,34 @@ async def test_a_manifest_whose_blobs_were_not_pushed_is_refused(node: Machine, 
 async def test_a_manifest_that_is_too_large_is_refused(node: Machine) -> None:
     answer = await Pusher(node).manifest("v1", bytes(MAX_MANIFEST_BYTES + 1))
     assert answer.status == 413 and b"SIZE_INVALID" in answer.data
+
+
+async def test_what_another_member_has_is_brought_before_a_manifest_counts_as_pushed(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    """A client that finds a blob there does not push it; still a 201 means that this node has all of the image."""
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry, secret=SECRET))
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,)))
+        await Pusher(a).image(image, "v1")
+        await _known(b, "v1")
+        for blob in image.blobs:
+            assert (await b.get(f"/v2/team/app/blobs/{blob.digest}", "HEAD")).status == 200
+        assert (await Pusher(b).manifest("v2", image.manifest.data, image.manifest.media_type)).status == 201
+        for blob in image.blobs:
+            assert await b.store.find(blob.digest) is not None
+
+
+async def test_a_blob_whose_holders_are_away_is_to_be_pushed_again(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with machine(tmp_path / "b", registry, secret=SECRET) as b:
+        async with machine(tmp_path / "a", registry, secret=SECRET, joins=(b.mesh,)) as a:
+            await Pusher(a).image(image, "v1")
+            await _known(b, "v1")
+        await until(lambda: not b.cluster.holders(image.layers[0].digest))
+        assert (await b.get(f"/v2/team/app/blobs/{image.layers[0].digest}", "HEAD")).status == 404
+        answer = await Pusher(b).manifest("v2", image.manifest.data, image.manifest.media_type)
+        assert answer.status == 404 and b"MANIFEST_BLOB_UNKNOWN" in answer.data
+        await Pusher(b).image(image, "v2")
+        assert await _pull(b, image, "v2") == {"local"}
