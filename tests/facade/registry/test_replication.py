@@ -188,8 +188,8 @@ async def test_after_a_partition_tags_digests_and_referrers_are_the_same_on_ever
     for name, mine in zip("abc", (image, other, image), strict=True):
         async with member(tmp_path / name, registry) as alone:  # each goes its own way
             pusher = Pusher(alone)
-            for blob in mine.blobs:
-                await pusher.blob(blob.data)
+            for data in (EMPTY, *(blob.data for blob in mine.blobs)):
+                await pusher.blob(data)
             assert (await pusher.manifest("same", mine.manifest.data)).status == 201
             assert (await pusher.manifest(f"of-{name}", mine.manifest.data)).status == 201
             data = referring(Digest.of(EMPTY), name)
