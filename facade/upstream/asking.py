@@ -21,6 +21,7 @@ from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundErro
 from node.reference import DOCKER_HUB, Repository
 
 _TRY_LATER: Final = frozenset({408, 425})
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
 _DENIED: Final = frozenset({401, 403, 451})
 
 
@@ -124,7 +125,9 @@ class Asker:
             await answer.spend()
             refuse(answer, question)
         encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in ("", "identity"):
+        if encoding in _GZIP and answer.status == 200:
+            answer.decode()  # as clients in Go would: a direct pull succeeds
+        elif encoding not in ("", "identity"):
             answer.close()
             raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
         return Heard(answer, anonymous, endpoint)

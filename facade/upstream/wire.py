@@ -16,6 +16,7 @@ from yarl import URL
 from facade.upstream.addresses import is_local_host, same_origin
 from facade.upstream.breaker import Breakers
 from facade.upstream.config import Endpoint
+from facade.upstream.gunzip import Gunzip
 from facade.upstream.proxies import Proxies
 from facade.upstream.redirects import MAX_REDIRECTS, REDIRECTS, next_hop
 from facade.upstream.resolving import Recording, ScreenedError, Screening
@@ -52,7 +53,7 @@ class Limits:
     connect_s: float = 2.5
     headers_s: float = 5.0
     turn_s: float = 2.5
-    stall_s: float = 4.0
+    stall_s: float = 3.0
     least_bytes: int = 64 * 1024
     resume_s: float = 3.0
     hurry_s: float = 1.0
@@ -67,6 +68,11 @@ class Answer:
     def __init__(self, response: aiohttp.ClientResponse, stall_s: float) -> None:
         self._response = response
         self._stall_s = stall_s
+        self._gunzip: Gunzip | None = None
+
+    def decode(self) -> None:
+        """The body is encoded with gzip: give what it stands for, whose length nobody knows before."""
+        self._gunzip = Gunzip()
 
     @property
     def status(self) -> int:
@@ -85,7 +91,9 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """Its Content-Length."""
+        """Its Content-Length; None where that is of something else, an encoded body."""
+        if self._gunzip is not None:
+            return None
         text = self.headers.get("Content-Length", "")
         return int(text[:19]) if text.isascii() and text.isdigit() else None
 
@@ -93,9 +101,24 @@ class Answer:
         """The next bytes as soon as there are any; none at the end.
 
         Raises:
-            BrokenBodyError: when the connection ends before the body does.
+            BrokenBodyError: when the connection ends before the body does, or it is no gzip where it says so.
             StalledBodyError: when nothing comes for `stall_s`.
         """
+        if self._gunzip is None:
+            return await self._piece()
+        try:
+            while not (data := self._gunzip.take()):
+                encoded = await self._piece()
+                if not encoded and self._gunzip.is_whole:
+                    return b""
+                if not encoded:
+                    raise BrokenBodyError(f"{self.url.host} ended an encoded body early")
+                self._gunzip.give(encoded)
+        except ValueError:
+            raise BrokenBodyError(f"{self.url.host} sends what is no gzip, though it says so") from None
+        return data
+
+    async def _piece(self) -> bytes:
         content = self._response.content
         try:
             if data := content.read_nowait():

@@ -169,8 +169,7 @@ async def test_a_range_that_was_not_asked_for_is_refused_before_any_byte(
     [
         Fault(data=DATA[:-1]),
         Fault(data=DATA + b"x"),
-        Fault(encoding="gzip"),
-        Fault(encoding="gzip", chunked=True),
+        Fault(encoding="br"),
     ],
 )
 async def test_a_wrong_length_or_encoding_is_refused_before_any_byte(
@@ -180,6 +179,25 @@ async def test_a_wrong_length_or_encoding_is_refused_before_any_byte(
     with pytest.raises(MismatchError):
         await upstreams.fill(wanted, sink)
     assert not sink.offsets
+
+
+@pytest.mark.parametrize("size_is_known", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_body_that_comes_as_gzip_is_decoded_as_a_direct_pull_would(
+    registry: FakeRegistry, upstreams: Upstreams, size_is_known: bool, chunked: bool
+) -> None:
+    known = hold(registry, Fault(encoding="gzip", chunked=chunked, method="GET"))
+    sink = MemorySink()
+    await upstreams.fill(known if size_is_known else Wanted(REPOSITORY, known.digest), sink)
+    assert bytes(sink.data) == DATA
+
+
+async def test_gzip_that_breaks_off_or_is_none_is_no_whole_body(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    for fault in (Fault(encoding="gzip", cut_after=len(DATA) // 2), Fault(encoding="x-gzip")):
+        wanted, sink = hold(registry, fault), MemorySink()
+        with pytest.raises((UnreachableError, MismatchError)):
+            await upstreams.fill(wanted, sink)
+        assert bytes(sink.data) == DATA[: len(sink.data)]
 
 
 async def test_a_blob_shorter_than_what_is_here_contradicts_it(registry: FakeRegistry, upstreams: Upstreams) -> None:

@@ -57,7 +57,6 @@ async def test_docker_hub_keeps_short_names_under_library(registry: FakeRegistry
         Fault(flip_at=20),
         Fault(digest="sha256:" + "0" * 64),
         Fault(digest="nonsense"),
-        Fault(encoding="gzip"),
         Fault(encoding="br"),
         Fault(data=b"x" * (4 * 1024 * 1024 + 1), no_digest=True),
         Fault(data=b"<html>", no_digest=True),
@@ -72,6 +71,13 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
     registry.fault("manifests", "latest", fault)
     with pytest.raises(MismatchError):
         await upstreams.manifest(REPOSITORY, TAG)
+
+
+async def test_a_manifest_that_comes_as_gzip_is_decoded(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    image = registry.push("team/app", make_image("seed", (10,)), "latest")
+    registry.fault("manifests", "*", Fault(encoding="gzip"))
+    assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.data == image.manifest.data
+    assert (await upstreams.resolve(REPOSITORY, TAG)).descriptor.digest == image.manifest.digest
 
 
 async def test_a_manifest_by_digest_must_hash_to_it_whatever_the_header_says(
