@@ -119,6 +119,8 @@ class Blobs:
         try:
             return await self._from_flight(request, asked, flight, joined is not None, headers)
         except FullError:
+            if asked.form is Form.OWN:
+                raise  # no upstream has it that could be passed through
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
             return await self._pass_through(request, replace(wanted, size=flight.size), headers)
         except (NotFoundError, DeniedError, UnreachableError, MismatchError):

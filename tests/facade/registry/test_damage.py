@@ -1,5 +1,6 @@
 """A store damaged behind the node's back, and a disk without room: pulls stay right."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.digest import Digest
-from tests.facade.machine import Machine, machine
+from tests.facade.machine import Machine, machine, until
 from tests.facade.pusher import Pusher
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
@@ -142,3 +143,21 @@ async def test_a_disk_that_was_full_from_the_start_passes_pulls_through(
             assert (answer.data, answer.cut) == (blob.data, False)
         ballast.unlink()
         await _pulled(node, image)
+
+
+async def test_an_own_blob_that_finds_no_room_here_is_an_outage_and_not_unknown(
+    small_disk: Path, tmp_path: Path, registry: FakeRegistry
+) -> None:
+    image = make_image("own", (30 * MIB,))
+    secret = b"a secret of the whole cluster"
+    async with (
+        machine(tmp_path / "a", registry, secret=secret) as a,
+        machine(small_disk, registry, secret=secret, joins=(a.mesh,)) as b,
+    ):
+        await Pusher(a).image(image, "v1")
+        async with asyncio.timeout(10):
+            while await b.store.owned.blob("team/app", image.layers[0].digest) is None:
+                await b.store.owned.news.wait()
+        await until(lambda: b.cluster.holders(image.layers[0].digest))
+        answer = await b.get(f"/v2/team/app/blobs/{image.layers[0].digest}")
+        assert answer.cut or answer.status == 503
