@@ -12,8 +12,8 @@ from node.cid import Cid
 from node.connection import Query, Row, Transaction
 from node.database import Database
 from node.digest import Digest
+from node.edits import read_records
 from node.holding import Holding, TagSeen, digest_of
-from node.owned import read_records
 from node.records import Record
 from node.reference import Repository, Tag
 from node.visibility import Audience, Shown, Visibility

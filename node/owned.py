@@ -7,32 +7,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import structlog
-
-from node.connection import Query, Row, Transaction
+from node.connection import Row, Transaction
 from node.database import Database
 from node.digest import Digest
-from node.errors import InvalidError, NotFoundError
+from node.edits import COLUMNS, Edit, find, forgotten_before, record_of
+from node.edits import MissingError as MissingError
 from node.holding import digest_of, key_of
-from node.manifest import Descriptor, Manifest, Role
-from node.records import TOMBSTONE_S, Content, Kind, Record, stamp_at
+from node.manifest import Manifest
+from node.records import Content, Kind, Record
 from node.reference import Tag
 from node.remembered import Remembered
 from node.workers import Pulse
 
 _KEPT_IN_MEMORY: Final = 8192
-_WRITTEN: Final = "repository, kind, name, digest, size, media_type, artifact_type, subject, stamp, origin, base"
-_COLUMNS: Final = f"{_WRITTEN}, rival, rival_origin, rival_stamp"
 _ALIVE: Final = (
     "tag.repository = :repository AND tag.kind = 'tag' AND EXISTS (SELECT 1 FROM records AS manifest"
     " WHERE manifest.repository = tag.repository AND manifest.kind = 'manifest' AND manifest.digest = tag.digest)"
 )
 """A tag whose manifest was deleted elsewhere meanwhile means nothing."""
-_log: Final = structlog.get_logger(__name__)
-
-
-class MissingError(NotFoundError):
-    """A manifest names what its repository does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +93,11 @@ class Owned:
     async def referrers(self, repository: str, subject: Digest) -> tuple[Content, ...]:
         """The manifests of a repository whose subject is `subject`, in the order of their digests. Raises as `tag`."""
         rows = await self._database.read(
-            f"SELECT {_COLUMNS} FROM records WHERE subject = ? AND repository = ? AND kind = 'manifest'"
+            f"SELECT {COLUMNS} FROM records WHERE subject = ? AND repository = ? AND kind = 'manifest'"
             " AND digest IS NOT NULL ORDER BY name",
             (key_of(subject), repository),
         )
-        return tuple(content for row in rows if (content := _record(row).content) is not None)
+        return tuple(content for row in rows if (content := record_of(row).content) is not None)
 
     async def having(self, digest: Digest) -> tuple[str, ...]:
         """The repositories that a blob belongs to. Raises as `tag`."""
@@ -121,10 +113,10 @@ class Owned:
         Raises as `tag`.
         """
         rows = await self._database.read(
-            f"SELECT {_COLUMNS}, seq FROM records WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
+            f"SELECT {COLUMNS}, seq FROM records WHERE seq > ? AND digest IS NOT NULL ORDER BY seq LIMIT ?",
             (after, limit),
         )
-        return tuple(_record(row) for row in rows), int(rows[-1][-1]) if len(rows) == limit else None
+        return tuple(record_of(row) for row in rows), int(rows[-1][-1]) if len(rows) == limit else None
 
     async def restore(self, records: Sequence[Record]) -> int:
         """Enter what a backup says as if it were pushed now; how much of it was not so already.
@@ -139,7 +131,7 @@ class Owned:
     async def conflicts(self) -> tuple[Conflict, ...]:
         """The tags that were written by two nodes at once, until they are written again. Raises as `tag`."""
         rows = await self._database.read(
-            f"SELECT {_COLUMNS} FROM records WHERE rival_origin IS NOT NULL AND rival IS NOT digest"
+            f"SELECT {COLUMNS} FROM records WHERE rival_origin IS NOT NULL AND rival IS NOT digest"
             " ORDER BY repository, name"
         )
         return tuple(_conflict(row) for row in rows)
@@ -164,7 +156,7 @@ class Owned:
             manifest.digest, len(manifest.data), manifest.media_type, manifest.artifact_type, manifest.subject
         )
 
-        def job(edit: "_Edit") -> None:
+        def job(edit: Edit) -> None:
             for each in manifest.names:
                 edit.require(repository, each)
             edit.put(repository, Kind.MANIFEST, str(manifest.digest), content)
@@ -185,7 +177,7 @@ class Owned:
     async def delete_manifest(self, repository: str, digest: Digest) -> None:
         """Delete a manifest and the tags that mean it. Raises as `delete_tag`."""
 
-        def job(edit: "_Edit") -> None:
+        def job(edit: Edit) -> None:
             edit.remove(repository, Kind.MANIFEST, str(digest))
             for tag in edit.tags_of(repository, digest):
                 edit.remove(repository, Kind.TAG, tag)
@@ -214,7 +206,7 @@ class Owned:
         Raises:
             FullError: when the catalog cannot be written.
         """
-        before = _forgotten(self._clock())
+        before = forgotten_before(self._clock())
 
         def job(transaction: Transaction) -> None:  # the log's last number stays, else it would be given again
             sql = "DELETE FROM records WHERE digest IS NULL AND stamp < ? AND seq < ?"
@@ -224,14 +216,14 @@ class Owned:
 
     async def _content(self, repository: str, kind: Kind, name: str) -> Content | None:
         key = (self._database.epoch, repository, kind, name)
-        record = await self._records.of(key, lambda: self._database.ask(partial(_find, repository, kind, name)))
+        record = await self._records.of(key, lambda: self._database.ask(partial(find, repository, kind, name)))
         return record.content if record else None
 
-    async def _write(self, job: Callable[["_Edit"], None], *, durable: bool = True) -> None:
+    async def _write(self, job: Callable[[Edit], None], *, durable: bool = True) -> None:
         node_id, now = self._database.meta["node_id"], self._clock()
 
         def run(transaction: Transaction) -> None:
-            edit = _Edit(transaction, node_id, now)
+            edit = Edit(transaction, node_id, now)
             job(edit)
             if edit.written:
                 transaction.afterwards.append(lambda: self._changed(edit.written))
@@ -245,168 +237,8 @@ class Owned:
         self.news.beat()
 
 
-class _Edit:
-    """One transaction's work on the records, in the writer's thread."""
-
-    def __init__(self, transaction: Transaction, node_id: str, now: float) -> None:
-        self.written: list[Record] = []
-        self._transaction = transaction
-        self._node_id = node_id
-        self._forgotten = _forgotten(now)
-        ((last,),) = transaction.rows("SELECT ifnull(max(stamp), 0) FROM records")
-        self._stamp = stamp_at(now, last)
-
-    def put(self, repository: str, kind: Kind, name: str, content: Content) -> None:
-        """Write what this node's client says now."""
-        self._write(repository, kind, name, content)
-
-    def restore(self, record: Record) -> bool:
-        """Write what a backup says, unless it holds already; whether it was written."""
-        held = _find(record.repository, record.kind, record.name, self._transaction)
-        if held is not None and held.content == record.content:
-            return False
-        self._write(record.repository, record.kind, record.name, record.content)
-        return True
-
-    def remove(self, repository: str, kind: Kind, name: str) -> None:
-        """Delete what is there.
-
-        Raises:
-            NotFoundError: when nothing is.
-        """
-        record = _find(repository, kind, name, self._transaction)
-        if record is None or record.content is None:
-            raise NotFoundError(f"{repository}: no {kind} {name}")
-        self._write(repository, kind, name, None)
-
-    def require(self, repository: str, named: Descriptor) -> None:
-        """Check that the repository has what a manifest names.
-
-        Raises:
-            MissingError: when it does not.
-            InvalidError: when it has another size.
-        """
-        if not named.distributable:
-            return
-        kinds = (Kind.MANIFEST,) if named.role is Role.MANIFEST else (Kind.BLOB, Kind.MANIFEST)
-        for kind in kinds:
-            record = _find(repository, kind, str(named.digest), self._transaction)
-            if record is not None and record.content is not None:
-                if record.content.size != named.size:
-                    raise InvalidError(
-                        f"{named.digest}: the manifest says {named.size} bytes, it has {record.content.size}"
-                    )
-                return
-        raise MissingError(f"{named.digest}: the manifest names it, but {repository} does not have it: push it first")
-
-    def tags_of(self, repository: str, digest: Digest) -> list[str]:
-        """The tags that mean a manifest."""
-        sql = "SELECT name FROM records WHERE digest = ? AND kind = 'tag' AND repository = ?"
-        return [str(name) for (name,) in self._transaction.rows(sql, (key_of(digest), repository))]
-
-    def merge(self, record: Record) -> bool:
-        """Keep somebody's record unless a later one is here; whether it was news.
-
-        A rival, kept for people to see, is the latest that the writer of what counts had not seen: whatever the order
-        in which records come, every member that gets all of them ends with the same two.
-        """
-        row = _row(record.repository, record.kind, record.name, self._transaction)
-        if row is None:
-            if record.content is None and record.stamp < self._forgotten:
-                return False  # everybody forgot it: it would only be told on and on
-            self._insert(record)
-            return True
-        held = _record(row)
-        if record.supersedes(held):
-            self._insert(record)
-            if not record.knew(held):
-                self._note_rival(record, held)
-            return True
-        if held.supersedes(record) and not held.knew(record):
-            rival_origin, rival_stamp = row[12:14]
-            if rival_origin is None or (record.stamp, record.origin) > (rival_stamp, rival_origin):
-                self._note_rival(held, record)
-        return False
-
-    def _write(self, repository: str, kind: Kind, name: str, content: Content | None) -> None:
-        held = _find(repository, kind, name, self._transaction)
-        base = held.stamp if held else 0
-        self._insert(Record(repository, kind, name, content, self._stamp, self._node_id, base))
-
-    def _note_rival(self, record: Record, rival: Record) -> None:
-        if record.kind is not Kind.TAG:
-            return  # what a digest names is the same whoever wrote it
-        if record.content != rival.content:
-            _log.warning("tag written twice at once", repository=record.repository, tag=record.name)
-        self._transaction.run(
-            "UPDATE records SET rival = ?, rival_origin = ?, rival_stamp = ?"
-            " WHERE repository = ? AND kind = ? AND name = ?",
-            (
-                key_of(rival.content.digest) if rival.content else None,
-                rival.origin,
-                rival.stamp,
-                record.repository,
-                record.kind,
-                record.name,
-            ),
-        )
-
-    def _insert(self, record: Record) -> None:
-        content = record.content
-        self._transaction.run(
-            f"INSERT OR REPLACE INTO records ({_WRITTEN}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.repository,
-                record.kind,
-                record.name,
-                key_of(content.digest) if content else None,
-                content.size if content else 0,
-                content.media_type if content else "",
-                content.artifact_type if content else "",
-                key_of(content.subject) if content and content.subject else None,
-                record.stamp,
-                record.origin,
-                record.base,
-                self._transaction.next_seq(),
-            ),
-        )
-        self.written.append(record)
-
-
-def read_records(query: Query, since: int, upto: int, limit: int) -> list[tuple[int, Record]]:
-    """The records that were written or merged after `since`, in that order, with their numbers in the log."""
-    rows = query.rows(
-        f"SELECT {_COLUMNS}, seq FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (since, upto, limit)
-    )
-    return [(int(row[-1]), _record(row)) for row in rows]
-
-
-def _find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
-    row = _row(repository, kind, name, query)
-    return None if row is None else _record(row)
-
-
-def _row(repository: str, kind: Kind, name: str, query: Query) -> Row | None:
-    sql = f"SELECT {_COLUMNS} FROM records WHERE repository = ? AND kind = ? AND name = ?"
-    return query.row(sql, (repository, kind, name))
-
-
-def _forgotten(now: float) -> int:
-    """Deletions with an earlier stamp than this are remembered no longer."""
-    return stamp_at(now - TOMBSTONE_S)
-
-
-def _record(row: Row) -> Record:
-    repository, kind, name, digest, size, media_type, artifact_type, subject, stamp, origin, base = row[:11]
-    content = None
-    if digest is not None:
-        about = digest_of(subject) if subject is not None else None
-        content = Content(digest_of(digest), size, media_type, artifact_type, about)
-    return Record(repository, Kind(kind), name, content, stamp, origin, base)
-
-
 def _conflict(row: Row) -> Conflict:
-    record, rival, rival_origin = _record(row), row[11], row[12]
+    record, rival, rival_origin = record_of(row), row[11], row[12]
     digest = record.content.digest if record.content else None
     return Conflict(
         record.repository, record.name, digest, record.origin, digest_of(rival) if rival else None, rival_origin
