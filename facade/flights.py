@@ -92,6 +92,9 @@ class Flights:
                     self._land(flight)
         except LayermeshError as failure:
             flight.fail(failure)
+        except Exception as error:  # a defect of ours: who waits is told, and the log has it
+            flight.fail(UnreachableError(f"{flight.wanted.digest}: this node failed: {type(error).__name__}"))
+            raise
         finally:
             flight.fail(UnreachableError("this node is stopping"))
             self._land(flight)

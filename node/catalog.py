@@ -132,6 +132,9 @@ class Catalog:
 
     def note_fetched(self, transaction: Transaction, wanted: Wanted) -> None:
         """The repository really had the blob."""
+        if wanted.repository.namespace == OWN:  # others' rows are made when a manifest of theirs is recorded
+            names = (wanted.repository.namespace, wanted.repository.name)
+            transaction.run("INSERT OR IGNORE INTO repositories (namespace, name) VALUES (?, ?)", names)
         transaction.run(
             "INSERT OR IGNORE INTO fetched SELECT id, ? FROM repositories WHERE namespace = ? AND name = ?",
             (key_of(wanted.digest), wanted.repository.namespace, wanted.repository.name),

@@ -7,23 +7,22 @@ end: whoever asked may be cancelled, the job is not. `sqlite3` errors do not lea
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import quote
 
 import structlog
 
 from node.connection import Connection, Query, Transaction, Values
 from node.connection import Row as Row
 from node.errors import FullError, StartError, UnreachableError
+from node.salvage import SIDE_FILES, salvage, salvaged, set_aside
 from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from node.workers import Workers
 
 T = TypeVar("T")
-_SIDE_FILES: Final = ("-wal", "-shm")
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _LAST_SEQ: Final = "SELECT max({})".format(
     ", ".join(f"ifnull((SELECT max(seq) FROM {table}), 0)" for table in ("changes", "tags", "records"))
@@ -69,7 +68,7 @@ class Database:
                 if not _is_broken(error):
                     raise
                 await self._set_aside()
-                await self._connect(salvage=True)
+                await self._connect()
         except (sqlite3.Error, OSError) as error:
             await self._disconnect()
             raise StartError(
@@ -183,22 +182,22 @@ class Database:
         _log.error("catalog damaged: set aside, a new one is made from the blobs on disk", path=str(self.path))
         await self._disconnect()
         await self._set_aside()
-        await self._connect(salvage=True)
+        await self._connect()
         self.epoch += 1
         self.on_renewal()
 
-    async def _connect(self, *, salvage: bool = False) -> None:
+    async def _connect(self) -> None:
         await self._workers.on_disk(_remove_leftovers, self.path)
         self._writer = Connection(self.path)
         await self._writer.open()
-        self.meta, self.seq = await self._writer.run(partial(_prepare, self.path, self.meta.get("node_id"), salvage))
+        self.meta, self.seq = await self._writer.run(partial(_prepare, self.path, self.meta.get("node_id")))
         self._reader = Connection(self.path)
         await self._reader.open()
         await self._reader.ask(lambda query: query.rows("PRAGMA query_only = ON"))
 
     async def _set_aside(self) -> None:
         await self._disconnect()
-        await self._workers.on_disk(_set_aside, self.path)
+        await self._workers.on_disk(set_aside, self.path)
 
     async def _disconnect(self) -> None:
         reader, writer = self._reader, self._writer
@@ -209,18 +208,18 @@ class Database:
                     await connection.close()
 
 
-def _prepare(
-    path: Path, node_id: str | None, salvage: bool, connection: sqlite3.Connection
-) -> tuple[dict[str, str], int]:
+def _prepare(path: Path, node_id: str | None, connection: sqlite3.Connection) -> tuple[dict[str, str], int]:
     """Make the tables if there are none; what is in `meta`, and the log's last number."""
     query = Query(connection)
     ((version,),) = query.rows("PRAGMA user_version")
     if version > SCHEMA_VERSION:
         raise StartError(f"{path}: written by a newer layermesh (version {version}): run that one")
     if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        if salvage:
-            _salvage(_aside(path), connection)
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
+        node_id = salvage(path, connection) or node_id  # in the same transaction: it is done, or begun anew
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+        salvaged(path)
     elif version < SCHEMA_VERSION:
         steps = "".join(UPGRADES[step] for step in range(version, SCHEMA_VERSION))
         connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
@@ -231,38 +230,9 @@ def _prepare(
     return meta, int(newest or 0)
 
 
-def _aside(path: Path) -> Path:
-    """Where a damaged database is kept."""
-    return path.with_name(f"{path.name}.damaged")
-
-
-def _set_aside(path: Path) -> None:
-    """Out of the way, with what was written last and is not in the file itself yet."""
-    aside = _aside(path)
-    for suffix in _SIDE_FILES:
-        aside.with_name(aside.name + suffix).unlink(missing_ok=True)
-    path.replace(aside)
-    with suppress(FileNotFoundError):
-        path.with_name(f"{path.name}-wal").replace(aside.with_name(f"{aside.name}-wal"))
-
-
-def _salvage(damaged: Path, connection: sqlite3.Connection) -> None:
-    """Take over what can still be read of the own repositories' records: nothing else on this disk says the same."""
-    try:
-        old = sqlite3.connect(f"file:{quote(str(damaged))}?mode=rw", uri=True)
-    except sqlite3.Error:
-        return
-    with closing(old), connection:
-        columns = [str(row[1]) for row in connection.execute("PRAGMA table_info(records)")]
-        sql = f"INSERT OR IGNORE INTO records VALUES ({', '.join('?' * len(columns))})"
-        with suppress(sqlite3.Error):  # as far as it can be read
-            for row in old.execute(f"SELECT {', '.join(columns)} FROM records"):
-                connection.execute(sql, row)
-
-
 def _remove_leftovers(path: Path) -> None:
     if not path.exists():
-        for suffix in _SIDE_FILES:
+        for suffix in SIDE_FILES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

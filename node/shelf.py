@@ -19,6 +19,7 @@ from node.folder import Folder
 from node.growing import reason
 from node.hashing import DigestPass, LeafPass, Pass, run_through
 from node.holding import Entry, Stamp, key_of
+from node.reference import OWN
 from node.source import Wanted
 from node.unixfs import Dag, build_dag
 from node.visibility import FOREVER, Proof, Shown, Visibility
@@ -54,7 +55,8 @@ class Shelf:
 
         def job(transaction: Transaction) -> Holding:
             held = self.catalog.stamp(transaction, digest)
-            stamp = self.folder.place(incoming, digest, held)
+            pushed = wanted.repository.namespace == OWN  # what a client pushes again may be there to mend it
+            stamp = self.folder.place(incoming, digest, None if pushed else held)
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
             proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted).capped(at_most)
@@ -72,10 +74,15 @@ class Shelf:
         """Make a blob survive a loss of power.
 
         Raises:
+            NotFoundError: when its file is gone.
             FullError: when the disk does not take it.
         """
         try:
             await self.workers.on_disk(self.folder.sync, digest)
+        except FileNotFoundError:
+            if (entry := await self.catalog.entry(digest)) is not None:
+                await self._damaged(entry, "its file is gone")
+            raise NotFoundError(f"{digest}: its file is gone") from None
         except OSError as error:
             raise FullError(f"{digest}: the disk does not take it: {reason(error)}") from None
 
@@ -127,7 +134,7 @@ class Shelf:
     async def adopt(self, digest: Digest, ease: float = 0.0) -> None:
         """Enter a file that has no row, if its bytes are right; else remove it.
 
-        It is private until it is proved anew, unless a client of this node pushed it.
+        It is private until it is proved anew, unless its bytes came for an own repository.
 
         Raises:
             FullError: when the catalog cannot be written.
@@ -152,13 +159,13 @@ class Shelf:
         if dag is None:
             self._remove(digest)
         else:
-            shown = Shown(members_until=FOREVER) if self._was_pushed(transaction, digest) else Shown()
+            shown = Shown(members_until=FOREVER) if self._was_given(transaction, digest) else Shown()
             self.catalog.keep(transaction, digest, dag, stamp, shown)
 
-    def _was_pushed(self, transaction: Transaction, digest: Digest) -> bool:
-        """Whether a client of this node brought it to an own repository; what other members claim shows nothing."""
-        sql = "SELECT 1 FROM records WHERE digest = ? AND kind != 'tag' AND origin = ?"
-        return transaction.row(sql, (key_of(digest), self.database.meta["node_id"])) is not None
+    def _was_given(self, transaction: Transaction, digest: Digest) -> bool:
+        """Whether its bytes came here for an own repository; what records claim shows nothing."""
+        sql = "SELECT 1 FROM fetched JOIN repositories ON id = repository WHERE namespace = ? AND digest = ?"
+        return transaction.row(sql, (OWN, key_of(digest))) is not None
 
     async def _checked(self, entry: Entry) -> Entry:
         async with self._checking:  # whoever comes second finds it done

@@ -206,6 +206,7 @@ class Store:
         """Make a blob survive a loss of power.
 
         Raises:
+            NotFoundError: when its file is gone.
             FullError: when the disk does not take it.
         """
         await self._shelf.sync(digest)

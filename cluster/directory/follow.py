@@ -79,7 +79,10 @@ class Follower:
         wait_s = self._timings.poll_wait_s if log.whole else 0.0
         to = peer.peer_id if peer.member else None
         before, asked_at = log.since, asyncio.get_running_loop().time()
-        page = await self._client.log(peer.url, log.log_id, log.since, to=to, wait_s=wait_s)
+        asked_for = log.log_id, log.since
+        page = await self._client.log(peer.url, *asked_for, to=to, wait_s=wait_s)
+        if (log.log_id, log.since) != asked_for:
+            return  # it was forgotten meanwhile: this page does not begin where reading begins now
         await self._take(peer, log, page)
         await self._make_room()
         quick = asyncio.get_running_loop().time() - asked_at < EMPTY_PAUSE_S

@@ -40,7 +40,7 @@ def send(admin: Address, method: str, target: str, body: bytes | IO[bytes], leng
 @contextmanager
 def fetched(admin: Address, target: str) -> Iterator[http.client.HTTPResponse]:
     """An answer's body, to be read. Raises as `ask`."""
-    with _answering(reachable(admin), "GET", target) as response:
+    with _answering(reachable(admin), "GET", target, patience_s=LONG_S) as response:
         if response.status != 200:
             _answer(admin, response.status, response.read())
         yield response
@@ -70,8 +70,9 @@ def _answering(
     target: str,
     body: bytes | IO[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=PATIENCE_S if body is None else LONG_S)
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=patience_s if body is None else LONG_S)
     try:
         connection.request(method, target, body, headers or {})
         yield connection.getresponse()

@@ -23,9 +23,17 @@ from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
 from facade.upstream.config import Access, UpstreamConfig
-from node.catalog import Holding, Visibility
+from node.catalog import Visibility
 from node.digest import Digest
-from node.errors import DeniedError, FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.errors import (
+    DeniedError,
+    FullError,
+    LayermeshError,
+    MismatchError,
+    NotFoundError,
+    ThrottledError,
+    UnreachableError,
+)
 from node.http import FileRange, parse_range
 from node.manifest import Manifest
 from node.reference import Repository
@@ -179,7 +187,7 @@ class Blobs:
             is_public = holding.visibility is Visibility.PUBLIC
             if is_public or (link is not None and await repositories.confirmed(asked.repository, asked.digest)):
                 return _Known(holding.size, here=True, is_open=is_open)
-        return await self._asked_upstream(asked, holding, is_open)
+        return await self._asked_upstream(asked, is_open)
 
     async def _own(self, asked: Asked) -> _Known:
         """A blob of an own repository: here, or with another member.
@@ -194,19 +202,18 @@ class Blobs:
         here = holding is not None and holding.visibility is not Visibility.PRIVATE
         return _Known(content.size, here=here, is_open=False)
 
-    async def _asked_upstream(self, asked: Asked, holding: Holding | None, is_open: bool) -> _Known:
+    async def _asked_upstream(self, asked: Asked, is_open: bool) -> _Known:
         """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""
         try:
             async with asyncio.timeout(self._waits.answer_s):
                 size = await self._upstream.blob_size(asked.repository, asked.digest)
         except (UnreachableError, TimeoutError) as error:
+            if isinstance(error, ThrottledError) and not self._cluster.holders(asked.digest):
+                raise
             if self._cluster.holders(asked.digest):
                 return _Known(None, here=False, is_open=is_open)
             raise UnreachableError(f"{asked.digest}: {error or 'upstream gives no answer'}") from None
-        if holding is not None:
-            with suppress(FullError):
-                await self._store.repositories.confirm(asked.repository, asked.digest)
-        return _Known(size, here=holding is not None, is_open=is_open)
+        return _Known(size, here=False, is_open=is_open)  # a word opens nothing that is hidden here: the bytes do
 
     def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
         size = known.size

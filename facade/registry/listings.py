@@ -8,7 +8,6 @@ from aiohttp import web
 
 from facade.registry.requests import Asked, Route
 from facade.upstream.client import Listing
-from node.errors import NotFoundError
 from node.reference import Repository
 
 _PARAMETERS: Final = {Route.TAGS: ("n", "last"), Route.REFERRERS: ("artifactType",)}
@@ -38,15 +37,16 @@ class Listings:
         headers = {"Content-Type": listing.content_type, "Layermesh-Source": "upstream"}
         if listing.filters:
             headers["OCI-Filters-Applied"] = listing.filters
-        if listing.next_page:
-            headers["Link"] = f'<{_here(request, listing.next_page)}>; rel="next"'
+        if listing.next_page and (following := _here(request, listing.next_page)):
+            headers["Link"] = f'<{following}>; rel="next"'
         return web.Response(body=listing.data, headers=headers)
 
 
-def _here(request: web.Request, following: str) -> str:
+def _here(request: web.Request, following: str) -> str | None:
     """Where upstream's next page is found through this node: the same path, with upstream's parameters."""
-    pairs = [(name, value) for name, value in parse_qsl(urlsplit(following).query) if name != "ns"]
-    pairs += [("ns", value) for value in request.query.getall("ns", [])]
-    if not pairs:
-        raise NotFoundError("upstream's next page has no parameters")
-    return f"{request.path}?{urlencode(pairs)}"
+    try:
+        pairs = [(name, value) for name, value in parse_qsl(urlsplit(following).query) if name != "ns"]
+        pairs += [("ns", value) for value in request.query.getall("ns", [])]
+        return f"{request.path}?{urlencode(pairs)}"
+    except ValueError:  # no URL, or no text
+        return None

@@ -228,8 +228,8 @@ class Manifests:
         if holding is None:
             return None
         is_public = holding.visibility is Visibility.PUBLIC
-        if proof is None and not is_public and not await self._store.repositories.confirmed(repository, digest):
-            return None
+        if not is_public and not await self._store.repositories.confirmed(repository, digest):
+            return None  # that upstream names it (HEAD) proves nothing of what is hidden here: it has to give it
         try:
             manifest = _parsed(await self._store.load(digest), link.media_type if link else None, digest)
         except NotFoundError:
@@ -258,8 +258,9 @@ class Manifests:
                     self._cluster.blame(digest, offer.holders[0].cid)
                 continue
             shared = Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
-            try:
-                await self._proofs.record(repository, manifest, proof or shared)
+            is_public = all(holder.visibility is Visibility.PUBLIC for holder in offer.holders)
+            try:  # upstream's word on a digest makes nothing public that members keep among themselves
+                await self._proofs.record(repository, manifest, proof if proof and is_public else shared)
             except FullError as error:
                 log.warning("manifest's links not kept", digest=str(digest), why=str(error))
             if proof is None:

@@ -1,5 +1,6 @@
 """Manifests and blobs from other nodes, past the flights: nobody waits for their first byte."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,6 +17,8 @@ from node.store import Store
 from node.visibility import Visibility
 
 log: Final = structlog.get_logger(__name__)
+BRING_S: Final = 60.0
+"""So long a client waits for what other members have; what it then pushes again is here at once."""
 
 
 async def fetch_manifest(store: Store, cluster: Cluster, repository: Repository, digest: Digest, offer: Offer) -> bytes:
@@ -41,11 +44,26 @@ async def bring(store: Store, cluster: Cluster, repository: Repository, digests:
         NotFoundError: naming one that no member gives now.
         FullError: when the disk has no room.
     """
-    for digest in digests:
+    try:
+        async with asyncio.timeout(BRING_S):
+            for digest in digests:
+                await _have(store, cluster, repository, digest)
+    except TimeoutError:
+        raise NotFoundError(f"{repository.name}: the members that have its blobs are too slow") from None
+
+
+async def _have(store: Store, cluster: Cluster, repository: Repository, digest: Digest) -> None:
+    for again in (True, False):
         holding = await store.find(digest)
         if holding is None or holding.visibility is Visibility.PRIVATE:
             await _bring_one(store, cluster, repository, digest)
-        await store.sync(digest)
+        try:
+            await store.sync(digest)
+        except NotFoundError:  # its file was gone
+            if not again:
+                raise
+        else:
+            return
 
 
 async def _bring_one(store: Store, cluster: Cluster, repository: Repository, digest: Digest) -> None:

@@ -30,6 +30,8 @@ from node.reference import Repository, Tag
 from node.store import Store
 
 log = structlog.get_logger(__name__)
+MOST_ANNOTATED_BYTES: Final = 4 * 1024 * 1024
+"""The annotations of a list of referrers come from manifests of so many bytes together; the rest is listed without."""
 MOST_LISTED: Final = 10_000
 """So many names are in one answer at most; a `Link` leads to the next."""
 
@@ -77,7 +79,13 @@ class Own:
 
     async def referrers(self, repository: Repository, subject: Digest, query: MultiMapping[str]) -> web.Response:
         """An index of what refers to a digest, known or not; with those that a client listed under a fallback tag."""
-        found = [await self._referrer(repository, content) for content in await self._referring(repository, subject)]
+        clock = asyncio.get_running_loop().time
+        until, room = clock() + self._waits.answer_s, MOST_ANNOTATED_BYTES
+        found = []
+        for content in await self._referring(repository, subject):
+            entry = await self._referrer(repository, content, annotated=content.size <= room and clock() < until)
+            room -= content.size if "annotations" in entry else 0
+            found.append(entry)
         headers = {"Content-Type": OCI_INDEX}
         wanted = query.get("artifactType")
         if wanted is not None:
@@ -134,7 +142,7 @@ class Own:
                     found.setdefault(content.digest, content)
         return sorted(found.values(), key=lambda content: str(content.digest))
 
-    async def _referrer(self, repository: Repository, content: Content) -> dict[str, Any]:
+    async def _referrer(self, repository: Repository, content: Content, *, annotated: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "mediaType": content.media_type,
             "digest": str(content.digest),
@@ -142,6 +150,8 @@ class Own:
         }
         if content.artifact_type:
             entry["artifactType"] = content.artifact_type
+        if not annotated:  # the list is too long, or took too long
+            return entry
         try:
             annotations = annotations_of((await self._bytes(repository, content.digest))[1])
         except UnreachableError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -15,7 +15,7 @@ from facade.upstream.config import UpstreamConfig
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import DeniedError, LayermeshError, ThrottledError, UnreachableError
-from node.manifest import Manifest, Role
+from node.manifest import Manifest
 from node.reference import Repository, Tag
 from node.repositories import Link, Proof, Repositories
 
@@ -34,8 +34,6 @@ class ProvingUpstream(Protocol):
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved: ...
 
     async def prove_public(self, repository: Repository, digest: Digest) -> bool: ...
-
-    async def prove_public_blob(self, repository: Repository, digest: Digest) -> bool: ...
 
 
 class Proofs:
@@ -97,19 +95,7 @@ class Proofs:
         """Write down that the manifest and all it names belong to the repository, and what was proved of them."""
         if proof.visibility is Visibility.PUBLIC:
             remember(self._proved, (repository, manifest.digest), self._clock())
-        withheld = await self._repositories.record(repository, manifest, proof)
-        blobs = {each.digest for each in withheld if each.role is not Role.MANIFEST}
-        if blobs and proof.visibility is Visibility.PUBLIC:
-            self._background.start(self._prove_blobs(repository, blobs, proof), f"prove blobs of {repository}")
-
-    async def _prove_blobs(self, repository: Repository, digests: Collection[Digest], proof: Proof) -> None:
-        """Blobs that were here and hidden may be seen once this repository showed them to an anonymous reader."""
-        for digest in digests:
-            try:
-                if await self._upstream.prove_public_blob(repository, digest):
-                    await self._repositories.show(repository, digest, proof)
-            except LayermeshError as error:
-                log.info("blob not proved public", digest=str(digest), repository=str(repository), why=str(error))
+        await self._repositories.record(repository, manifest, proof)
 
     async def renew(self, repository: Repository, manifest: Manifest, link: Link) -> None:
         """Have a manifest that is here proved again where its proof has lapsed; with upstream silent it stays as it is.

@@ -187,12 +187,13 @@ class Pushing:
         source = request.query.get("from")
         names = await self._owned.having(digest) if source is None else (source,)
         names = tuple(name for name in names if self._gate.may(request, Action.PULL, Repository(OWN, name)))
+        holding = await self._store.find(digest)
+        shown = holding is not None and holding.visibility is not Visibility.PRIVATE
         for name in names:
             content = await self._owned.blob(name, digest)
-            if content is not None:
+            if content is not None and (shown or self._cluster.holders(digest)):
                 await self._owned.add_blob(repository.name, digest, content.size)
                 return True
-        holding = await self._store.find(digest)
         if holding is None or holding.visibility is not Visibility.PUBLIC:
             return False
         await self._store.sync(digest)

@@ -65,7 +65,7 @@ def retry_after_s(header: str | None, now: float) -> float | None:
         return min(float(text[:9]), _LONGEST_WAIT_S)
     try:
         then = parsedate_to_datetime(text)
-    except ValueError:
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)
+        return min(max(0.0, then.timestamp() - now), _LONGEST_WAIT_S)
+    except (ValueError, OverflowError):  # no date, or one that no calendar has
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return min(max(0.0, then.timestamp() - now), _LONGEST_WAIT_S)

@@ -36,7 +36,9 @@ _OK: Final = frozenset({200})
 _LIMITS: Final = Limits()
 _FROM: Final = re.compile(r"bytes=(\d{1,19})-\d{0,19}")
 _MOST_LISTED_BYTES: Final = 8 * 1024 * 1024
-_NEXT: Final = re.compile(r"""<([^>]{1,2048})>\s*;[^,]*\brel="?next\b""", re.IGNORECASE)
+_NEXT: Final = re.compile(r"""<([^<>]{1,2048})>\s*;[^,<]{0,200}\brel="?next\b""", re.IGNORECASE)
+_LONGEST_LINK: Final = 4096
+_SHOWN: Final = re.compile(r"[ -~]{1,200}")
 
 
 def _ignore(namespace: str, code: str, seconds: float) -> None:
@@ -224,9 +226,10 @@ class Upstreams:
             data = await answer.document(_MOST_LISTED_BYTES, self._limits.document_s)
         finally:
             answer.close()
-        found = _NEXT.search(answer.headers.get("Link", ""))
-        content_type = answer.headers.get("Content-Type", "application/json")
-        return Listing(data, content_type, found[1] if found else None, answer.headers.get("OCI-Filters-Applied"))
+        found = _NEXT.search(answer.headers.get("Link", "")[:_LONGEST_LINK])
+        content_type = _shown(answer.headers.get("Content-Type")) or "application/json"
+        filters = _shown(answer.headers.get("OCI-Filters-Applied"))
+        return Listing(data, content_type, found[1] if found else None, filters)
 
     async def prove_public(self, repository: Repository, digest: Digest) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.
@@ -242,17 +245,6 @@ class Upstreams:
             return False
         answer.close()
         return _named_digest(answer) in (None, digest)
-
-    async def prove_public_blob(self, repository: Repository, digest: Digest) -> bool:
-        """As `prove_public`, for a blob: whether anybody may read it from this repository."""
-        if not self.config(repository.namespace).public:
-            return False
-        try:
-            answer, *_ = await self._ask("HEAD", repository, f"blobs/{digest}", anonymous=True)
-        except (DeniedError, NotFoundError):
-            return False
-        answer.close()
-        return True
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
         """The size of a blob in bytes.
@@ -315,6 +307,11 @@ class Upstreams:
     ) -> Heard:
         question = Question(method, repository, path, headers or {}, anonymous)
         return await self._asker.ask(self.config(repository.namespace), question, also=also, last=last)
+
+
+def _shown(header: str | None) -> str | None:
+    """A header that may be passed on: printable and short, else none."""
+    return header if header and _SHOWN.fullmatch(header) else None
 
 
 def _named_digest(answer: Answer) -> Digest | None:

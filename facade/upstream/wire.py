@@ -107,15 +107,21 @@ class Answer:
         if self._gunzip is None:
             return await self._piece()
         try:
-            while not (data := self._gunzip.take()):
-                encoded = await self._piece()
-                if not encoded and self._gunzip.is_whole:
-                    return b""
-                if not encoded:
-                    raise BrokenBodyError(f"{self.url.host} ended an encoded body early")
-                self._gunzip.give(encoded)
+            async with asyncio.timeout(self._stall_s):
+                return await self._decoded(self._gunzip)
+        except TimeoutError:
+            raise StalledBodyError(f"{self.url.host} sent nothing that counts for {self._stall_s:g} s") from None
         except ValueError:
             raise BrokenBodyError(f"{self.url.host} sends what is no gzip, though it says so") from None
+
+    async def _decoded(self, gunzip: Gunzip) -> bytes:
+        while not (data := gunzip.take()):
+            encoded = await self._piece()
+            if not encoded and gunzip.is_whole:
+                return b""
+            if not encoded:
+                raise BrokenBodyError(f"{self.url.host} ended an encoded body early")
+            gunzip.give(encoded)
         return data
 
     async def _piece(self) -> bytes:

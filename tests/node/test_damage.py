@@ -3,14 +3,15 @@
 import asyncio
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from node.catalog import Audience, Change, Visibility
 from node.digest import Digest
-from node.errors import NotFoundError
+from node.errors import NotFoundError, UnreachableError
+from node.reference import OWN, Repository
 from node.store import Store, open_store
 from node.visibility import Proof
 from tests.node.contents import ALPINE, MIB, PUBLIC, content, image
@@ -164,7 +165,7 @@ async def test_a_catalog_that_breaks_while_it_is_used_is_made_anew(tmp_path: Pat
         assert await read(store) == DATA
         assert store.stats.blobs == 301
         assert store.node_id == before
-        assert (tmp_path / "catalog.db.damaged").exists()
+        assert (tmp_path / "catalog.db.salvaged").exists()
 
 
 async def test_a_file_without_a_row_is_adopted_after_a_crash(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ async def test_own_repositories_outlive_a_catalog_that_breaks(tmp_path: Path) ->
     async with open_store(tmp_path) as store:
         for at in range(300):
             await store.put(Digest.of(at.to_bytes(2, "big")), at.to_bytes(2, "big"), PUBLIC)
-        await store.put(DIGEST, DATA, Proof(Visibility.MEMBERS))
+        await store.put(DIGEST, DATA, Proof(Visibility.MEMBERS), Repository(OWN, "team/app"))
         await store.owned.add_blob("team/app", DIGEST, len(DATA))
         node_id = store.node_id
     with (tmp_path / "catalog.db").open("r+b") as file:
@@ -227,7 +228,7 @@ async def test_own_repositories_outlive_a_catalog_that_breaks(tmp_path: Path) ->
         for at in range(300):
             await store.find(Digest.of(at.to_bytes(2, "big")))
         await store.settled()
-        assert (tmp_path / "catalog.db.damaged").exists()
+        assert (tmp_path / "catalog.db.salvaged").exists()
         assert store.node_id == node_id
         found = await store.owned.blob("team/app", DIGEST)
         assert found is not None and found.size == len(DATA)
@@ -238,3 +239,53 @@ async def test_own_repositories_outlive_a_catalog_that_breaks(tmp_path: Path) ->
 def _pages_of(catalog: Path, table: str) -> tuple[int, ...]:
     with closing(sqlite3.connect(catalog)) as connection:
         return tuple(connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+
+@pytest.mark.parametrize("table", ["meta", "records", "blobs"])
+async def test_what_was_pushed_is_shown_again_whichever_table_broke(tmp_path: Path, table: str) -> None:
+    own = Repository(OWN, "team/app")
+    async with open_store(tmp_path) as store:
+        for at in range(300):
+            data = at.to_bytes(2, "big")
+            await store.put(Digest.of(data), data, Proof(Visibility.MEMBERS), own)
+            await store.owned.add_blob("team/app", Digest.of(data), len(data))
+        await store.put(DIGEST, DATA, Proof(Visibility.MEMBERS), own)
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+        node_id = store.node_id
+    (root,) = _pages_of(tmp_path / "catalog.db", table)
+    with (tmp_path / "catalog.db").open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(content(200))
+    async with open_store(tmp_path) as store, asyncio.timeout(30):
+        with suppress(UnreachableError):
+            await store.owned.tags("team/app")
+            for at in range(300):
+                await store.find(Digest.of(at.to_bytes(2, "big")))
+        await store.settled()
+        holding = await store.find(DIGEST)
+        assert holding is not None and holding.visibility is Visibility.MEMBERS
+        if table != "meta":
+            assert store.node_id == node_id
+        if table != "records":
+            assert await store.owned.blob("team/app", DIGEST) is not None
+
+
+async def test_salvaging_that_a_kill_cut_short_is_done_by_the_next_start(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+    (tmp_path / "catalog.db").replace(tmp_path / "catalog.db.damaged")
+    async with open_store(tmp_path) as store:
+        assert await store.owned.blob("team/app", DIGEST) is not None
+    assert (tmp_path / "catalog.db.salvaged").exists()
+
+
+async def test_a_claim_shows_nothing_after_a_loss_of_the_catalog(tmp_path: Path) -> None:
+    """A mount writes a record without any bytes: what is private here stays so."""
+    async with open_store(tmp_path) as store:
+        await store.put(DIGEST, DATA)
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+    (tmp_path / "catalog.db").replace(tmp_path / "catalog.db.damaged")
+    async with open_store(tmp_path) as store, asyncio.timeout(20):
+        await store.settled()
+        holding = await store.find(DIGEST)
+        assert holding is not None and holding.visibility is Visibility.PRIVATE

@@ -9,9 +9,11 @@ import pytest
 
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
+from node.digest import Digest
 from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, machine, until
+from tests.facade.pusher import Pusher
 from tests.fakes.faults import Fault
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.peer import FakePeer, fake_peer
@@ -156,4 +158,37 @@ async def test_what_members_share_among_themselves_is_not_published_by_a_public_
             assert (await node.blob(shared.digest, "evil/x")).data == shared.data
             await node.landed(shared.digest)
             holding = await node.store.find(shared.digest)
+            assert holding is not None and holding.visibility is Visibility.MEMBERS
+
+
+async def test_an_upstream_that_only_says_that_it_has_a_blob_opens_nothing(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    """What was pushed here, or is private here, is not given to clients of a repository that merely names it."""
+    secret, hidden = b"what somebody pushed to team/secret", b"what is private here"
+    async with machine(tmp_path / "a", registry) as node:
+        await Pusher(node, "team/secret").blob(secret)
+        await node.store.put(Digest.of(hidden), hidden)
+        for data in (secret, hidden):
+            digest = registry.put_blob("evil/x", data)
+            registry.fault("blobs", digest, Fault(flip_at=0, method="GET"))
+            answer = await node.blob(digest, name="evil/x")
+            assert answer.status != 200 or answer.cut
+            assert data not in answer.data
+            holding = await node.store.find(digest)
+            assert holding is not None and holding.visibility is not Visibility.PUBLIC
+
+
+async def test_an_upstream_that_only_names_a_manifest_opens_nothing(tmp_path: Path, registry: FakeRegistry) -> None:
+    image, bait = make_image("secret", (1000,)), make_image("bait", (1000,))
+    async with machine(tmp_path / "a", registry) as node:
+        await Pusher(node, "team/secret").image(image, "v1")
+        registry.push("evil/x", bait, "v1")
+        assert (await node.manifest("v1", name="evil/x")).status == 200
+        registry.push("evil/x", image, "v1")
+        registry.fault("manifests", "*", Fault(flip_at=0, method="GET"))
+        answer = await node.manifest("v1", name="evil/x")
+        assert answer.data != image.manifest.data
+        for blob in (image.manifest, *image.blobs):
+            holding = await node.store.find(blob.digest)
             assert holding is not None and holding.visibility is Visibility.MEMBERS

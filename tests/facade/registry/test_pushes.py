@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import os
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from node.digest import Digest
 from node.manifest import MAX_MANIFEST_BYTES, OCI_INDEX
+from node.records import Content, Kind, Record, stamp_at
 from node.reference import Tag
 from tests.facade.machine import Machine, machine, until
 from tests.facade.pusher import Pusher
@@ -166,3 +170,23 @@ async def test_a_blob_whose_holders_are_away_is_to_be_pushed_again(
         assert answer.status == 404 and b"MANIFEST_BLOB_UNKNOWN" in answer.data
         await Pusher(b).image(image, "v2")
         assert await _pull(b, image, "v2") == {"local"}
+
+
+async def test_what_nobody_holds_is_not_mounted(node: Machine) -> None:
+    digest = Digest.of(b"what only a member had that is gone")
+    record = Record("src/app", Kind.BLOB, str(digest), Content(digest, 35), stamp_at(time.time()), "f" * 32)
+    await node.store.owned.merge([record])
+    answer = await Pusher(node).send("POST", f"blobs/uploads/?mount={digest}&from=src/app")
+    assert answer.status == 202
+
+
+async def test_a_file_that_rotted_is_mended_by_pushing_it_again(node: Machine) -> None:
+    data = b"as it should be" * 1000
+    digest = await Pusher(node).blob(data)
+    path = node.store.folder / "blobs" / "sha256" / digest.hex[:2] / digest.hex
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(data[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    await Pusher(node).blob(data)
+    assert (await node.get(f"/v2/team/app/blobs/{digest}")).data == data

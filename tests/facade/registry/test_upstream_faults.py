@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -69,12 +70,12 @@ async def test_a_length_that_contradicts_the_descriptor_is_404_before_the_header
     assert (await node.blob(image.layers[0].digest)).status == 404
 
 
-async def test_gzip_that_nobody_asked_for_is_not_taken_for_the_blob(
+async def test_gzip_that_nobody_asked_for_is_decoded_and_never_taken_for_the_blob(
     node: Machine, registry: FakeRegistry, image: FakeImage
 ) -> None:
     await node.manifest("v1")
     registry.fault("blobs", image.layers[0].digest, Fault(encoding="gzip"))
-    assert (await node.blob(image.layers[0].digest)).status == 404
+    assert (await node.blob(image.layers[0].digest)).data == image.layers[0].data
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,14 @@ async def test_an_upstream_that_asks_for_patience_is_not_asked_and_what_is_here_
     unknown = await node.get("/v2/docker.io/team/app/manifests/v2")
     assert (unknown.status, len(registry.requests)) == (429, 1)
     assert 590 <= int(unknown.headers["Retry-After"]) <= 600
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+async def test_a_date_that_no_calendar_has_is_no_reason_to_fail(
+    node: Machine, registry: FakeRegistry, image: FakeImage, kind: Literal["manifests", "blobs"]
+) -> None:
+    if kind == "blobs":
+        await node.manifest("v1")
+    registry.fault(kind, "*", Fault(status=429, retry_after="Mon, 01 Jan 99999999999999 00:00:00 GMT"))
+    path = "manifests/v1" if kind == "manifests" else f"blobs/{image.layers[0].digest}"
+    assert (await node.get(f"/v2/docker.io/team/app/{path}")).status == 429
