@@ -49,7 +49,7 @@ class Repositories:
         """Link the manifest and all it names to the repository, in one transaction, and show them as `proof` allows.
 
         Anybody can name any digest. So what is here already and fewer may see than `proof` says stays as it is, and is
-        returned: `show` it once the repository gave it to somebody whom `proof` speaks of.
+        returned: it is shown once its bytes came from the repository.
 
         What an index that was recorded before allows its manifest to show is inherited by what the manifest names. A
         proof never takes back what an earlier one allows: that ends when it expires.
@@ -87,18 +87,6 @@ class Repositories:
             (repository.namespace, repository.name, key_of(digest)),
         )
         return bool(rows)
-
-    async def confirm(self, repository: Repository, digest: Digest) -> None:
-        """The repository has just shown that it has the blob.
-
-        Raises:
-            FullError: when the catalog cannot be written.
-        """
-
-        def job(transaction: Transaction) -> None:
-            _note_fetched(transaction, _repository_id(transaction, repository), digest)
-
-        await self._database.write(job)
 
     async def show(self, repository: Repository, digest: Digest, proof: Proof) -> None:
         """The repository has just shown a blob that is here: let it be seen as `proof` allows.

@@ -55,8 +55,7 @@ class Shelf:
 
         def job(transaction: Transaction) -> Holding:
             held = self.catalog.stamp(transaction, digest)
-            pushed = wanted.repository.namespace == OWN  # what a client pushes again may be there to mend it
-            stamp = self.folder.place(incoming, digest, None if pushed else held)
+            stamp = self.folder.place(incoming, digest, held)
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
             proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted).capped(at_most)

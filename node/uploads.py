@@ -135,6 +135,9 @@ class Upload:
             dag = await workers.hashed(growing.dag)
             wanted = Wanted(self.repository, digest, self._size)
             proof = Proof(Visibility.MEMBERS)
+            with suppress(NotFoundError):  # what is here already may have rotted: then it is dropped, and replaced
+                if (held := await self._shelf.catalog.entry(digest)) is not None:
+                    await self._shelf.check(held)
             holding = await self._shelf.keep(wanted, growing.path, dag, proof, Visibility.MEMBERS)
             await self._shelf.sync(digest)
         except Exception:
