@@ -162,9 +162,12 @@ class Blobs:
             log.debug("not fetched ahead", digest=str(asked.digest), why=str(error))
             return
         wanted = Wanted(asked.repository, asked.digest, known.size)
-        if known.here or known.size is None or self._flights.current(wanted) is not None:
+        if known.here or known.size is None:
             return
-        if self._flights.missing_bytes + known.size <= await self._store.room():
+        room = await self._store.room()
+        if await self._store.find(asked.digest) is not None:  # a client asked for it meanwhile, and it has landed
+            return
+        if self._flights.current(wanted) is None and self._flights.missing_bytes + known.size <= room:
             self._flights.start(wanted, is_open=known.is_open)
 
     async def _known(self, asked: Asked) -> _Known:
