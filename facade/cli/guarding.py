@@ -12,6 +12,7 @@ from facade.hosts import is_loopback
 from facade.registry.access import ALL_DO_ALL, ANONYMOUS, USERS_DO_ALL, Action, Pattern, Rule, allowed
 from facade.registry.htpasswd import Users, parse_htpasswd
 from facade.settings import FacadeSettings
+from facade.upstream.config import Access
 from node.errors import InvalidError, StartError
 from node.reference import DOCKER_HUB, Repository
 
@@ -42,11 +43,16 @@ class Guarding:
 
 
 def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:
-    """Refuse to offer unprotected listeners to other machines, unless the operator insists.
+    """Refuse to offer unprotected listeners to other machines, unless the operator insists; and two kinds of logins.
 
     Raises:
         StartError: naming the listener, the settings that protect it, and the flag.
     """
+    if guarding.users and (namespace := _passes_through(settings)):
+        raise StartError(
+            f'[facade.upstreams."{namespace}"] access = "passthrough" and [facade] htpasswd exclude each other:'
+            " a client has one login, which is either for this node or for the upstream"
+        )
     if settings.insecure:
         return
     if not is_loopback(settings.admin.host):
@@ -65,10 +71,16 @@ def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:
 
 
 def exposed_passwords(settings: FacadeSettings, guarding: Guarding) -> bool:
-    """Whether users' passwords cross a network as they are."""
+    """Whether users' passwords, or those that go on to upstreams, cross a network as they are."""
     addresses = (settings.facade, settings.docker_mirror)
     beyond = any(address is not None and not is_loopback(address.host) for address in addresses)
-    return beyond and guarding.users is not None and guarding.tls is None
+    return beyond and guarding.tls is None and bool(guarding.users or _passes_through(settings))
+
+
+def _passes_through(settings: FacadeSettings) -> str | None:
+    """A namespace whose upstream is shown the clients' own logins."""
+    named = (config.namespace for config in settings.upstreams if config.access is Access.PASSTHROUGH)
+    return next(named, None)
 
 
 def read_guarding(facade: FacadeTable) -> Guarding:

@@ -27,11 +27,13 @@ from facade.clock import ClockWatch
 from facade.hosts import guard
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
+from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
 from facade.registry.problems import Problem
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
+from facade.upstream.config import Access
 from facade.watching import follow
 from node.serve import gateway_routes
 from node.store import Store, open_store
@@ -50,12 +52,14 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
     facade, guarding = wiring.facade, wiring.guarding
     logins = Logins(guarding.users.users) if guarding.users else None
+    passes = any(config.access is Access.PASSTHROUGH for config in facade.upstreams)
+    gate = Gate(logins, guarding.rules, ClientLogins() if passes else None)
     async with (
         open_store(wiring.data) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         Background() as background,
-        open_registry(store, cluster, upstreams, facade, metrics, Gate(logins, guarding.rules)) as registry,
+        open_registry(store, cluster, upstreams, facade, metrics, gate) as registry,
     ):
         tls = _look_after(background, clock, guarding, logins)
         running = Running(

@@ -156,7 +156,7 @@ class UpstreamTable(msgspec.Struct, frozen=True):
     endpoint: tuple[Url, ...] | None = None
     ca_file: Path | None = None
     public: bool | None = None
-    access: Literal["refuse", "credentials"] | None = None
+    access: Literal["refuse", "credentials", "passthrough"] | None = None
     tags: Mapping[str, TagRule] | None = None
 
 

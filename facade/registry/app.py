@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from cluster.cluster import Cluster
@@ -16,6 +16,7 @@ from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
+from facade.registry.client_logins import TOKEN_PATH, challenge
 from facade.registry.gate import Gate
 from facade.registry.listings import Listings, ListingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
@@ -24,10 +25,11 @@ from facade.registry.own import Own
 from facade.registry.problems import Problem, unserved
 from facade.registry.pushing import Pushing
 from facade.registry.requests import Asked, Form, Listener, MalformedError, Route, UnknownError, parse
+from facade.registry.rights import JudgingUpstream, Rights
 from facade.settings import FacadeSettings, Waits
 from facade.sources import SourceName
 from node.digest import Digest
-from node.errors import LayermeshError, UnreachableError
+from node.errors import DeniedError, LayermeshError, NotFoundError, UnreachableError
 from node.http import RangeError
 from node.store import Store
 
@@ -39,7 +41,7 @@ _UNKNOWN: Final = {Route.BLOB: "BLOB_UNKNOWN", Route.TAGS: "NAME_UNKNOWN"}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class RegistryUpstream(ManifestUpstream, PassingUpstream, ListingUpstream, Protocol):
+class RegistryUpstream(ManifestUpstream, PassingUpstream, ListingUpstream, JudgingUpstream, Protocol):
     """All that the registry asks of the registries behind it."""
 
     def serves(self, namespace: str) -> bool: ...
@@ -74,6 +76,7 @@ class Registry:
         self._pushing = pushing
         self._listings = Listings(upstream)
         self._gate = gate
+        self._rights = Rights(upstream, store.repositories, waits)
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -114,6 +117,8 @@ class Registry:
         if request.path == "/v2/_catalog" and listener is Listener.FACADE:
             _check_reads(request)
             return await self._own.catalog(request.query)
+        if request.path == TOKEN_PATH and self._gate.clients is not None:
+            return await self._gate.clients.answer(request)
         asked = self._asked(request, listener)
         try:
             if asked.form is Form.OWN and request.method in self._pushing.methods(asked):
@@ -124,8 +129,15 @@ class Registry:
             headers = {"Content-Range": f"bytes */{error.size}"}
             raise Problem(416, "SIZE_INVALID", str(error), headers) from None
         except LayermeshError as error:
+            if isinstance(error, DeniedError | NotFoundError) and self._may_log_in(request, listener, asked):
+                raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
             code = _UNKNOWN.get(asked.route, "MANIFEST_UNKNOWN")
             raise unserved(error, asked.form, code) from None
+
+    def _may_log_in(self, request: web.Request, listener: Listener, asked: Asked) -> bool:
+        """Whether another answer may come of a login: containerd sends one only to who asks for it at that path."""
+        asks = listener is Listener.FACADE and hdrs.AUTHORIZATION not in request.headers
+        return asks and self._rights.judges(asked)
 
     def _check_method(self, request: web.Request, asked: Asked) -> None:
         if asked.form is Form.OWN:
@@ -140,8 +152,9 @@ class Registry:
             raise Problem(405, "UNSUPPORTED", message, {"Allow": ", ".join(allowed)})
 
     async def _pull(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
+        hidden = await self._rights.hidden(asked)
         if asked.route is Route.MANIFEST:
-            return await self._manifest(request, listener, asked)
+            return await self._manifest(request, listener, asked, hidden)
         if asked.route is Route.BLOB:
             return await self._blobs.answer(request, asked, _headers(request, asked, asked.digest))
         if asked.form is Form.OWN and asked.route is Route.TAGS:
@@ -163,7 +176,9 @@ class Registry:
             )
         return asked
 
-    async def _manifest(self, request: web.Request, listener: Listener, asked: Asked) -> web.StreamResponse:
+    async def _manifest(
+        self, request: web.Request, listener: Listener, asked: Asked, hidden: LayermeshError | None
+    ) -> web.StreamResponse:
         assert asked.selector is not None, "a manifest is asked for by tag or digest"
         manifests = self._own.manifest if asked.form is Form.OWN else self._manifests.get
         state = self._state(asked.form)  # of before: what changes meanwhile may make the answer an old one
@@ -173,13 +188,15 @@ class Registry:
         except TimeoutError:
             raise UnreachableError(f"{asked.repository}: no source answered in time") from None
         manifest = answer.manifest
+        await self._rights.check(asked, manifest.digest, hidden)
         if request.method == "GET":
             self._blobs.served(asked.repository, manifest)
         headers = _headers(request, asked, manifest.digest)
         headers["Content-Type"] = manifest.media_type
         headers["Layermesh-Source"] = answer.source
         _say_age(headers, answer)
-        if answer.holds_s and len(manifest.data) <= WARM_BYTES and answer.source is SourceName.LOCAL:
+        is_small = len(manifest.data) <= WARM_BYTES
+        if answer.holds_s and is_small and answer.source is SourceName.LOCAL and not self._rights.judges(asked):
             until = asyncio.get_running_loop().time() + min(WARM_S, answer.holds_s)
             if asked.form is Form.OWN or await self._manifests.all_here(manifest):
                 self._keep_warm(request, listener, _Warm(headers, manifest.data, state, until))

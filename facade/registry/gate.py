@@ -15,6 +15,7 @@ from facade.registry.access import (
     reads_something,
     shown,
 )
+from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.logins import Logins
 from facade.registry.problems import Problem
 from facade.registry.requests import Listener, MalformedError, UnknownError, repository_of
@@ -32,16 +33,22 @@ _CHALLENGE: Final = {
 class Gate:
     """Lets a request through or raises what it is answered with. Without `logins` everybody may do everything."""
 
-    def __init__(self, logins: Logins | None = None, rules: Sequence[Rule] = ALL_DO_ALL) -> None:
+    def __init__(
+        self, logins: Logins | None = None, rules: Sequence[Rule] = ALL_DO_ALL, clients: ClientLogins | None = None
+    ) -> None:
+        """`clients`: where clients' logins go on to upstreams; then there are no `logins`, for a client has but one."""
         self._logins = logins
         self._rules = rules
+        self.clients = clients
 
     async def check(self, request: web.Request, listener: Listener) -> None:
-        """Ask for a login where one is missing, and refuse what the rules do not allow.
+        """Ask for a login where one is missing, and refuse what the rules do not allow; note whose the request is.
 
         Raises:
             Problem: 401 without a right login, 403 where the user may not, 400 or 404 for what is no route at all.
         """
+        if self.clients is not None and request.path != TOKEN_PATH:
+            self.clients.note(request, listener)
         if self._logins is None:
             return
         request[_WHO] = who = await _who(self._logins, request)

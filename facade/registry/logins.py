@@ -18,7 +18,7 @@ REMEMBERED_S: Final = 300.0
 REFUSED_S: Final = 10.0
 """How long a wrong login is refused without a look: clients that try again and again cost nothing."""
 _LONGEST: Final = 4096
-_EMPTY: Final = "Basic Og=="
+EMPTY: Final = "Basic Og=="
 """What Podman and skopeo send when they have no login and were asked for one."""
 
 
@@ -62,7 +62,7 @@ class Logins:
             DeniedError: when it is no login, or a wrong one.
             ThrottledError: when so many new ones are being checked that this one would wait too long.
         """
-        if header is None or header == _EMPTY:
+        if header is None or header == EMPTY:
             return ANONYMOUS
         digest = hmac.digest(self._key, header.encode(errors="surrogateescape"), "sha256")
         return self._remembered(digest) or await self._checked(digest, header)
@@ -77,7 +77,7 @@ class Logins:
         return None
 
     async def _checked(self, digest: bytes, header: str) -> str:
-        name, password = _parse(header)
+        name, password = parse_basic(header)
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._turns.acquire()
@@ -103,7 +103,12 @@ class Logins:
             remember(self._wrong, digest, self._clock() + REFUSED_S)
 
 
-def _parse(header: str) -> tuple[str, str]:
+def parse_basic(header: str) -> tuple[str, str]:
+    """User name and password of an `Authorization` header.
+
+    Raises:
+        DeniedError: when it holds none.
+    """
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic" or len(header) > _LONGEST:
         raise DeniedError("a login by HTTP Basic is expected")

@@ -20,6 +20,7 @@ from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream
 from facade.settings import Waits
 from facade.sources import SourceName, offers
 from facade.upstream.client import Fetched, Resolved
+from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.tags import Rule, TagPolicy
 from node.catalog import Visibility
 from node.digest import Digest
@@ -96,7 +97,7 @@ class Manifests:
         self._metrics = metrics
         self._clock = clock
         self._obtainable = Obtainable(store, cluster, flights)
-        self._once: Once[tuple[Repository, Tag | Digest], Answer] = Once(background)
+        self._once: Once[tuple[Repository, Tag | Digest, Login | None], Answer] = Once(background)
         self._proofs = Proofs(background, store.repositories, upstream, waits, clock)
         self._seen: dict[tuple[Repository, Tag], _Noted] = {}
 
@@ -111,9 +112,9 @@ class Manifests:
         self._upstream.config(repository.namespace)
         if isinstance(selector, Tag):
             tag = selector
-            return await self._once.share((repository, tag), lambda: self._by_tag(repository, tag))
+            return await self._once.share((repository, tag, CLIENT.get()), lambda: self._by_tag(repository, tag))
         digest = selector
-        return await self._once.share((repository, digest), lambda: self._by_digest(repository, digest))
+        return await self._once.share((repository, digest, CLIENT.get()), lambda: self._by_digest(repository, digest))
 
     async def all_here(self, manifest: Manifest) -> bool:
         """Whether every blob it names is on this disk."""

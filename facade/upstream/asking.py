@@ -11,7 +11,8 @@ from yarl import URL
 from facade.upstream.addresses import same_origin
 from facade.upstream.breaker import Breakers
 from facade.upstream.challenge import retry_after_s
-from facade.upstream.config import Endpoint, UpstreamConfig
+from facade.upstream.config import Access, Endpoint, UpstreamConfig
+from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.keyring import Keyring
 from facade.upstream.quota import Quotas
 from facade.upstream.retry import Backoff, may_pass
@@ -86,7 +87,8 @@ class Asker:
         while left:
             for endpoint in left:
                 try:
-                    return await self._once(endpoint, question, also, hurried=endpoint is not left[-1])
+                    login = await self._login(config, endpoint, question)
+                    return await self._once(endpoint, question, login, also, hurried=endpoint is not left[-1])
                 except LayermeshError as failure:
                     failures[endpoint] = failure
             tried += 1
@@ -102,12 +104,18 @@ class Asker:
         """An answer of this endpoint began and sat still."""
         self._breakers.failed(endpoint, slow=True)
 
+    async def _login(self, config: UpstreamConfig, endpoint: Endpoint, question: Question) -> Login | None:
+        if question.anonymous:
+            return None
+        if config.access is Access.PASSTHROUGH:
+            return CLIENT.get()
+        return await self._keyring.login(endpoint.url, remote_name(question.repository))
+
     async def _once(
-        self, endpoint: Endpoint, question: Question, also: frozenset[int], *, hurried: bool = False
+        self, endpoint: Endpoint, question: Question, login: Login | None, also: frozenset[int], *, hurried: bool
     ) -> Heard:
         name = remote_name(question.repository)
         url = _url(endpoint.url, name, question.path)
-        login = None if question.anonymous else await self._keyring.login(endpoint.url, name)
         held = (endpoint, question.kind, login)
         self._quotas.check(held, f"{endpoint.url.host}")
         sent = await self._tokens.known(endpoint, name, login)

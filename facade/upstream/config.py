@@ -16,6 +16,8 @@ class Access(StrEnum):
 
     REFUSE = "refuse"
     CREDENTIALS = "credentials"
+    PASSTHROUGH = "passthrough"
+    """Each client shows its own login, and upstream judges it; this node's is never used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
@@ -76,6 +77,11 @@ class Credentials:
 
 
 NO_CREDENTIALS: Final = Credentials()
+CLIENT: Final[ContextVar[Login | None]] = ContextVar("CLIENT", default=None)
+"""The login that the client being answered has shown. Only upstreams whose access is `passthrough` are told it.
+
+Tasks have it from the request that began them; without one they are anonymous.
+"""
 
 
 class _Auth(msgspec.Struct, rename="lower"):

@@ -23,7 +23,7 @@ from tests.fakes.faults import NO_FAULT, Fault, send_body
 from tests.fakes.images import Blob, FakeImage, FakeIndex, all_blobs
 from tests.fakes.registry_auth import Auth, challenge, grant, let_in
 
-Kind = Literal["manifests", "blobs", "token", "v2", "files"]
+Kind = Literal["manifests", "blobs", "tags", "token", "v2", "files"]
 Image = TypeVar("Image", FakeImage, FakeIndex)
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _PATIENCE_S = 20.0
@@ -240,6 +240,9 @@ class FakeRegistry:
         if kind == "v2":
             return web.json_response({})
         held = self._repositories.get(repository, _Repository())
+        if kind == "tags" and held.manifests:
+            tags = sorted(each for each in held.manifests if ":" not in each)
+            return web.json_response({"name": repository, "tags": tags})
         blob = (held.manifests if kind == "manifests" else held.blobs).get(selector)
         if blob is None or (kind == "manifests" and not _accepts(request, blob.media_type)):
             return _error(404, "MANIFEST_UNKNOWN" if kind == "manifests" else "BLOB_UNKNOWN", {})
@@ -280,6 +283,8 @@ def _route(path: str) -> tuple[Kind, str, str]:
         return "v2", "", ""
     if path == "/token":
         return "token", "", ""
+    if path.startswith("/v2/") and path.endswith("/tags/list"):
+        return "tags", path.removeprefix("/v2/").removesuffix("/tags/list"), ""
     for kind in ("manifests", "blobs"):
         head, found, selector = path.rpartition(f"/{kind}/")
         if found and head.startswith("/v2/"):

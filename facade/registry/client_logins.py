@@ -1,0 +1,111 @@
+"""Clients' own logins, for upstreams that judge them (access `passthrough`): a token service, and who holds its tokens.
+
+Docker, Podman and BuildKit send a login only to who asks at `/v2/`, and those without one can still pull only if they
+are asked for a Bearer token (distribution's token authentication specification), which anybody gets here.
+"""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from facade.registry.logins import EMPTY, parse_basic
+from facade.registry.newest import remember
+from facade.registry.problems import Problem
+from facade.registry.requests import Listener
+from facade.registry.routes import route_of
+from facade.upstream.credentials import CLIENT, Login
+from node.errors import DeniedError, InvalidError
+
+TOKEN_PATH: Final = "/v2/_token"
+TOKEN_S: Final = 3600
+_KEPT_S: Final = 2 * TOKEN_S
+"""A pull that began with a token goes on with it for a while."""
+_MOST: Final = 16384
+_GRANTS: Final = ("password", "refresh_token")
+
+
+class ClientLogins:
+    """Notes for each request whose it is; it refuses nobody, for upstream does that.
+
+    A token stands for a login that is kept in memory, and for nothing after a restart. Nothing is checked when it is
+    given: which upstream it is for is not known before an image is asked for.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._known: dict[str, tuple[Login | None, float]] = {}
+
+    def note(self, request: web.Request, listener: Listener) -> None:
+        """Let `CLIENT` be the login of this request's client.
+
+        Raises:
+            Problem: 401 where `/v2/` is asked for without a login, and for a token that is not known (any more).
+        """
+        CLIENT.set(None)  # of the request that was answered before on this connection
+        header = request.headers.get(hdrs.AUTHORIZATION)
+        if header is None:
+            if listener is Listener.FACADE and request.path.rstrip("/") == "/v2":
+                raise Problem(401, "UNAUTHORIZED", "log in, or ask for a token without a login", challenge(request))
+            return
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() != "bearer":
+            CLIENT.set(_basic(request, header))
+            return
+        login, until = self._known.get(value.strip(), (None, 0.0))
+        if self._clock() >= until:
+            raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", challenge(request))
+        CLIENT.set(login)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """A token for a login by HTTP Basic, or by an OAuth 2 form; without a login, one for anybody."""
+        if request.method == "POST":
+            login: Login | None = _form({name: str(value) for name, value in (await request.post()).items()})
+        elif request.method in ("GET", "HEAD"):
+            header = request.headers.get(hdrs.AUTHORIZATION)
+            login = None if header is None else _basic(request, header)
+        else:
+            raise Problem(405, "UNSUPPORTED", f"{request.method} is not answered here", {"Allow": "GET, HEAD, POST"})
+        token = self._token(login)
+        body = {"token": token, "access_token": token, "expires_in": TOKEN_S}
+        return web.json_response(body, headers={"Cache-Control": "no-store"})
+
+    def _token(self, login: Login | None) -> str:
+        """The same for the same login, so that clients which ask again and again take no more room."""
+        parts = ("", "", "") if login is None else (login.user, login.password, login.identity_token)
+        token = hmac.new(self._key, "\0".join(parts).encode(errors="surrogateescape"), "sha256").hexdigest()
+        remember(self._known, token, (login, self._clock() + _KEPT_S), _MOST)
+        return token
+
+
+def challenge(request: web.Request) -> dict[str, str]:
+    """The headers of a 401: where a token is to be had, and for what."""
+    lines = [f'Bearer realm="{request.scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
+    with suppress(InvalidError):
+        if name := route_of(request.path)[1]:
+            lines.append(f'scope="repository:{name}:pull"')
+    return {"WWW-Authenticate": ",".join(lines), "Docker-Distribution-Api-Version": "registry/2.0"}
+
+
+def _basic(request: web.Request, header: str) -> Login | None:
+    if header == EMPTY:
+        return None
+    try:
+        return Login(*parse_basic(header))
+    except DeniedError as error:
+        raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
+
+
+def _form(form: Mapping[str, str]) -> Login:
+    """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first."""
+    grant = form.get("grant_type")
+    if grant not in _GRANTS:
+        raise Problem(400, "UNSUPPORTED", f"grant_type is one of: {', '.join(_GRANTS)}")
+    if grant == "refresh_token":
+        return Login("", "", form.get("refresh_token", ""))
+    return Login(form.get("username", ""), form.get("password", ""))

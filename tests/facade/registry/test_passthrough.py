@@ -1,0 +1,224 @@
+"""Access `passthrough`: upstream judges each client by the login that the client itself shows."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from facade.registry.client_logins import TOKEN_PATH, ClientLogins
+from facade.registry.gate import Gate
+from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.credentials import Credentials, Login
+from node.visibility import Audience, Visibility
+from tests.facade.machine import Machine, Pulled, machine
+from tests.fakes.faults import Fault
+from tests.fakes.images import FakeImage, make_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_auth import Bearer
+
+NAME = "corp.test/team/secret"
+
+
+def basic(user: str, password: str = "secret") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+ALICE, STRANGER = basic("alice"), basic("mallory")
+
+
+@pytest.fixture
+async def corporate() -> AsyncIterator[FakeRegistry]:
+    """A registry that shows one repository to alice and bob alone, and others to everybody."""
+    auth = Bearer({"alice": "secret", "bob": "secret", "node": "secret"}, frozenset({"team/secret"}))
+    async with FakeRegistry(auth=auth) as fake:
+        yield fake
+
+
+@pytest.fixture
+def secret(corporate: FakeRegistry) -> FakeImage:
+    return corporate.push("team/secret", make_image("secret", (2_000_000,)), "v1")
+
+
+@pytest.fixture
+async def node(tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry) -> AsyncIterator[Machine]:
+    """A node that has a login of its own for the registry, which it must not use."""
+    upstreams = (UpstreamConfig.parse("corp.test", corporate.url, public=True, access=Access.PASSTHROUGH),)
+    known = Credentials({(corporate.address, ""): Login("node", "secret")})
+    gate = Gate(clients=ClientLogins())
+    async with machine(tmp_path / "a", registry, upstreams=upstreams, credentials=known, gate=gate) as one:
+        yield one
+
+
+async def get(node: Machine, path: str, login: str | None = None, method: str = "GET") -> Pulled:
+    return await node.get(path, method, **({"Authorization": login} if login else {}))
+
+
+async def token(node: Machine, login: str | None = None) -> str:
+    answer = await get(node, f"{TOKEN_PATH}?service=layermesh&scope=repository:{NAME}:pull", login)
+    assert answer.status == 200
+    return f"Bearer {json.loads(answer.data)['token']}"
+
+
+async def pull(node: Machine, image: FakeImage, login: str | None) -> None:
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).data == image.manifest.data
+    for blob in image.blobs:
+        assert (await get(node, f"/v2/{NAME}/blobs/{blob.digest}", login)).data == blob.data
+        await node.landed(blob.digest)
+
+
+async def refusals(node: Machine, image: FakeImage, login: str | None) -> set[int]:
+    """How every way to read the image is answered; no body holds any of it."""
+    selectors = [f"manifests/{each}" for each in ("v1", image.manifest.digest)]
+    selectors += [f"blobs/{blob.digest}" for blob in image.blobs]
+    statuses = set()
+    for selector in selectors:
+        for path in (f"/v2/{NAME}/{selector}", f"/v2/team/secret/{selector}?ns=corp.test"):
+            for method in ("GET", "HEAD"):
+                answer = await get(node, path, login, method)
+                assert len(answer.data) < 500
+                statuses.add(answer.status)
+    return statuses
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+async def test_who_has_a_login_upstream_pulls_with_it_and_nobody_elses_is_used(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage, kind: str
+) -> None:
+    login = ALICE if kind == "basic" else await token(node, ALICE)
+    await pull(node, secret, login)
+    used = {seen.headers.get("Authorization", "") for seen in corporate.asked("manifests")}
+    assert not any("token-node" in each for each in used) and any("token-alice" in each for each in used)
+
+
+async def test_nobody_else_gets_it_once_it_is_here(node: Machine, secret: FakeImage) -> None:
+    await pull(node, secret, ALICE)
+    assert await refusals(node, secret, None) == {401}
+    assert await refusals(node, secret, STRANGER) == {404}
+    assert await refusals(node, secret, await token(node)) == {404}
+    await pull(node, secret, basic("bob"))
+
+
+async def test_nobody_else_hears_of_it(node: Machine, secret: FakeImage) -> None:
+    await pull(node, secret, ALICE)
+    for digest in (secret.manifest.digest, *(blob.digest for blob in secret.blobs)):
+        holding = await node.store.find(digest)
+        assert holding is not None and holding.visibility is Visibility.PRIVATE
+        assert (await node.ask(f"{node.mesh}/ipfs/{holding.cid}")).status == 404
+    for audience in Audience:
+        assert not (await node.store.changes(0, audience)).entries
+
+
+async def test_a_login_counts_for_its_own_request_alone_also_on_one_connection(
+    node: Machine, secret: FakeImage
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(node.facade).port)
+    statuses = []
+    for header in (f"Authorization: {ALICE}\r\n", ""):
+        path = f"/v2/{NAME}/manifests/{secret.manifest.digest}"
+        writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        statuses.append(answer.split()[1])
+    writer.close()
+    await writer.wait_closed()
+    assert statuses == [b"200", b"401"]
+
+
+async def test_two_clients_that_ask_at_once_are_judged_apart(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    path = f"/v2/{NAME}/manifests/v1"
+    asked = [get(node, path, login) for login in (ALICE, STRANGER, None) * 3]
+    assert [answer.status for answer in await asyncio.gather(*asked)] == [200, 404, 401] * 3
+
+
+async def test_a_blob_on_its_way_to_one_client_is_not_given_to_another(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    layer = secret.layers[0]
+    corporate.fault("blobs", layer.digest, Fault(stall_after=1_900_000, times=1))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    async with asyncio.TaskGroup() as group:
+        pulling = group.create_task(get(node, f"/v2/{NAME}/blobs/{layer.digest}", ALICE))
+        await corporate.until(lambda: bool(corporate.asked("blobs", "GET", layer.digest)))
+        assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}")).status == 401
+        assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}", STRANGER)).status == 404
+    assert pulling.result().data == layer.data
+
+
+async def test_an_upstream_that_is_silent_opens_nothing_to_new_clients(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    await pull(node, secret, ALICE)
+    await corporate.stop()
+    await pull(node, secret, ALICE)  # granted a moment ago
+    assert await refusals(node, secret, basic("bob")) == {404, 503}
+    assert await refusals(node, secret, None) == {404, 503}
+
+
+async def test_what_anybody_may_read_needs_no_login_and_is_shared(node: Machine, corporate: FakeRegistry) -> None:
+    image = corporate.push("team/open", make_image("open", (2_000_000,)), "v1")
+    assert (await get(node, "/v2/corp.test/team/open/manifests/v1")).data == image.manifest.data
+    for blob in image.blobs:
+        assert (await get(node, f"/v2/corp.test/team/open/blobs/{blob.digest}")).data == blob.data
+        await node.landed(blob.digest)
+        holding = await node.store.find(blob.digest)
+        assert holding is not None and holding.visibility is Visibility.PUBLIC
+    await corporate.stop()
+    for selector in ("v1", image.manifest.digest):
+        assert (await get(node, f"/v2/corp.test/team/open/manifests/{selector}", STRANGER)).status == 200
+    assert (await get(node, f"/v2/corp.test/team/open/blobs/{image.layers[0].digest}")).status == 200
+
+
+async def test_a_login_proves_nothing_public(node: Machine, corporate: FakeRegistry, secret: FakeImage) -> None:
+    image = corporate.push("team/open", make_image("open", (2_000_000,)), "v1")
+    assert (await get(node, "/v2/corp.test/team/open/manifests/v1", ALICE)).status == 200
+    holding = await node.store.find(image.manifest.digest)
+    assert holding is not None and holding.visibility is Visibility.PUBLIC  # proved beside, without a login
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    holding = await node.store.find(secret.manifest.digest)
+    assert holding is not None and holding.visibility is Visibility.PRIVATE
+
+
+async def test_lists_are_what_upstream_tells_the_client(node: Machine, secret: FakeImage) -> None:
+    assert (await get(node, f"/v2/{NAME}/tags/list", ALICE)).status == 200
+    assert (await get(node, f"/v2/{NAME}/tags/list", STRANGER)).status == 404
+    assert (await get(node, f"/v2/{NAME}/tags/list")).status == 401
+
+
+async def test_who_asks_at_the_base_is_sent_to_a_token_service_that_serves_everybody(node: Machine) -> None:
+    answer = await get(node, "/v2/")
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == f'Bearer realm="{node.facade}{TOKEN_PATH}",service="layermesh"'
+    for login in (None, "Basic Og==", ALICE):
+        assert (await get(node, "/v2/", await token(node, login))).status == 200
+    assert (await get(node, "/v2/", "Bearer of another process")).status == 401
+
+
+async def test_a_challenge_names_the_repository(node: Machine, secret: FakeImage) -> None:
+    answer = await get(node, f"/v2/{NAME}/manifests/v1")
+    assert answer.headers["WWW-Authenticate"].endswith(f',scope="repository:{NAME}:pull"')
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"grant_type": "password", "username": "alice", "password": "secret"}, 200),
+        ({"grant_type": "password", "username": "alice", "password": "wrong"}, 404),
+        ({"grant_type": "refresh_token", "refresh_token": "none"}, 404),
+    ],
+)
+async def test_a_token_is_had_by_a_form_as_well(
+    node: Machine, secret: FakeImage, form: dict[str, str], status: int
+) -> None:
+    async with node.session.post(f"{node.facade}{TOKEN_PATH}", data=form) as answer:
+        login = f"Bearer {(await answer.json())['access_token']}"
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).status == status
+
+
+async def test_own_repositories_and_the_docker_mirror_are_as_without(node: Machine, secret: FakeImage) -> None:
+    assert (await get(node, "/v2/team/secret/manifests/v1", ALICE)).status == 404
+    assert (await node.ask(f"{node.docker}/v2/")).status == 200
