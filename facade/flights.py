@@ -9,6 +9,7 @@ from cluster.cluster import Cluster
 from facade.background import Background
 from facade.flight import Flight
 from facade.metrics import Metrics
+from facade.neighbours import Neighbours
 from facade.settings import Waits
 from facade.sources import Attempt, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
@@ -46,6 +47,7 @@ class Flights:
         self._background = background
         self._store = store
         self._cluster = cluster
+        self._neighbours = Neighbours(store, cluster)
         self._upstream = upstream
         self._waits = waits
         self._metrics = metrics
@@ -107,7 +109,7 @@ class Flights:
     async def _gather(self, flight: Flight) -> None:
         """Follow one plan after another until the blob is whole and verified."""
         wanted = flight.wanted
-        known = offers(self._cluster.holders(wanted.digest), wanted.size)
+        known = offers(await self._neighbours.holders(wanted.repository, wanted.digest), wanted.size)
         deadline = asyncio.get_running_loop().time() + self._waits.strangers_s
         tried: list[Attempt] = []
         failure: LayermeshError = NotFoundError(f"{wanted.digest}: no source has it")

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from node.announcing import announce
 from node.changes import Change as Change
 from node.changes import Changes as Changes
 from node.changes import LogEntry as LogEntry
 from node.changes import RecordChange as RecordChange
 from node.changes import TagChange as TagChange
-from node.changes import announce, read_log
+from node.changes import read_log
 from node.cid import Cid, Codec
 from node.connection import Query, Row, Transaction
 from node.database import Database
 from node.digest import Digest
+from node.edits import recorded
 from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
 from node.reference import OWN
@@ -120,9 +122,13 @@ class Catalog:
         return await self._database.ask(lambda query: _leaves(entry, query))
 
     def shown_in(self, transaction: Transaction, wanted: Wanted) -> Shown:
-        """Who may see a blob as far as the repository says that it was fetched for; the cluster's own are members'."""
+        """Who may see a blob as far as the repository says that it was fetched for; the cluster's own are members'.
+
+        Those are shown once a record says whose they are, which is then before them in the log: see `node.edits`.
+        """
         if wanted.repository.namespace == OWN:
-            return Shown(members_until=FOREVER)
+            is_recorded = recorded(wanted.repository.name, wanted.digest, transaction)
+            return Shown(members_until=FOREVER) if is_recorded else Shown()
         row = transaction.row(
             "SELECT public_until, members_until FROM links JOIN repositories ON id = repository"
             " WHERE namespace = ? AND name = ? AND digest = ?",

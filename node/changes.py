@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from node.announcing import LEVELS
 from node.cid import Cid
-from node.connection import Query, Row, Transaction
+from node.connection import Query, Row
 from node.database import Database
 from node.digest import Digest
 from node.edits import read_records
 from node.holding import Holding, TagSeen, digest_of
 from node.records import Record
 from node.reference import Repository, Tag
-from node.visibility import Audience, Shown, Visibility
+from node.visibility import Audience, Shown
 
-_LEVELS: Final = {Visibility.PRIVATE: 0, Visibility.MEMBERS: 1, Visibility.PUBLIC: 2}
 _LOWEST: Final = {Audience.MEMBERS: 1, Audience.PUBLIC: 2}
 
 
@@ -58,18 +58,6 @@ class Changes:
     entries: tuple[LogEntry, ...]
     upto: int
     more: bool
-
-
-def announce(transaction: Transaction, key: bytes, now: float) -> None:
-    """Log what the blob's row says now, if that is news to anyone."""
-    transaction.touched.add(key)
-    row = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
-    level = _LEVELS[Shown(*row).at(now)] if row else 0
-    logged = transaction.row("SELECT level, highest FROM changes WHERE digest = ?", (key,))
-    was, highest = logged or (0, 0)
-    if level != was:
-        values = (transaction.next_seq(), key, level, max(level, highest))
-        transaction.run("INSERT OR REPLACE INTO changes (seq, digest, level, highest) VALUES (?, ?, ?, ?)", values)
 
 
 async def read_log(database: Database, since: int, audience: Audience, limit: int, now: float) -> Changes:
@@ -121,6 +109,6 @@ def _change(row: Row, audience: Audience, now: float) -> Change:
     if cid is None:
         return Change(seq, digest, None)
     visibility = Shown(public_until, members_until).at(now)
-    if _LEVELS[visibility] < _LOWEST[audience]:
+    if LEVELS[visibility] < _LOWEST[audience]:
         return Change(seq, digest, None)
     return Change(seq, digest, Holding(digest, Cid(cid), size, visibility))

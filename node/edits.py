@@ -4,12 +4,15 @@ from typing import Final
 
 import structlog
 
+from node.announcing import show
 from node.connection import Query, Row, Transaction
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.holding import digest_of, key_of
 from node.manifest import Descriptor, Role
-from node.records import TOMBSTONE_S, Content, Kind, Record, stamp_at
+from node.records import RESTORED, TOMBSTONE_S, Content, Kind, Record, stamp_at
+from node.reference import OWN
+from node.visibility import FOREVER, Shown
 
 _WRITTEN: Final = "repository, kind, name, digest, size, media_type, artifact_type, subject, stamp, origin, base"
 COLUMNS: Final = f"{_WRITTEN}, rival, rival_origin, rival_stamp"
@@ -27,13 +30,15 @@ class Edit:
         self.written: list[Record] = []
         self._transaction = transaction
         self._node_id = node_id
+        self._now = now
         self._forgotten = forgotten_before(now)
         ((last,),) = transaction.rows("SELECT ifnull(max(stamp), 0) FROM records")
         self._stamp = stamp_at(now, last)
 
     def put(self, repository: str, kind: Kind, name: str, content: Content) -> None:
-        """Write what this node's client says now."""
+        """Write what this node's client says now; members may have the bytes, if they were pushed here."""
         self._write(repository, kind, name, content)
+        self._share(repository, content.digest)
 
     def restore(self, record: Record) -> bool:
         """Write what a backup says, unless it holds already; whether it was written."""
@@ -41,6 +46,8 @@ class Edit:
         if held is not None and held.content == record.content:
             return False
         self._write(record.repository, record.kind, record.name, record.content)
+        if record.content is not None:
+            self._share(record.repository, record.content.digest)
         return True
 
     def remove(self, repository: str, kind: Kind, name: str) -> None:
@@ -103,6 +110,19 @@ class Edit:
                 self._note_rival(held, record)
         return False
 
+    def _share(self, repository: str, digest: Digest) -> None:
+        """Show members a blob whose bytes came for this repository: behind its record, so that they know whose it is.
+
+        What is here for another reason stays as it is: a record is only a claim.
+        """
+        sql = (
+            "SELECT 1 FROM fetched JOIN repositories ON id = fetched.repository"
+            " WHERE namespace = ? AND name IN (?, ?) AND digest = ?"
+        )
+        key = key_of(digest)
+        if self._transaction.row(sql, (OWN, repository, RESTORED, key)):
+            show(self._transaction, key, Shown(members_until=FOREVER), self._now)
+
     def _write(self, repository: str, kind: Kind, name: str, content: Content | None) -> None:
         held = find(repository, kind, name, self._transaction)
         base = held.stamp if held else 0
@@ -160,6 +180,15 @@ def find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
     """The record about a thing; None when there is none."""
     row = _row(repository, kind, name, query)
     return None if row is None else record_of(row)
+
+
+def recorded(repository: str, digest: Digest, query: Query) -> bool:
+    """Whether a blob or manifest belongs to a repository."""
+    sql = (
+        "SELECT 1 FROM records WHERE repository = ? AND kind IN ('blob', 'manifest') AND name = ?"
+        " AND digest IS NOT NULL"
+    )
+    return query.row(sql, (repository, str(digest))) is not None
 
 
 def _row(repository: str, kind: Kind, name: str, query: Query) -> Row | None:

@@ -107,6 +107,11 @@ class Owned:
         )
         return tuple(str(name) for (name,) in rows)
 
+    async def knows(self, digest: Digest) -> bool:
+        """Whether a blob or manifest belongs to some repository, or lately did. Raises as `tag`."""
+        sql = "SELECT 1 FROM records WHERE name = ? AND kind != 'tag' LIMIT 1"
+        return bool(await self._database.read(sql, (str(digest),)))
+
     async def page(self, after: int, limit: int = 1000) -> tuple[tuple[Record, ...], int | None]:
         """What there is now, some at a time, blobs' records before those that name them; and from where to go on.
 

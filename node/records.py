@@ -8,6 +8,8 @@ from typing import Final
 
 from node.digest import Digest
 
+RESTORED: Final = "restored"
+"""The own repository that the bytes of a backup come for, until its records say whose they are."""
 TOMBSTONE_S: Final = 30 * 24 * 3600.0
 """A deletion is remembered for so long, so that a member that was away does not bring back what it missed."""
 _TICKS: Final = 1 << 16

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from node.changes import announce
+from node.announcing import show
 from node.connection import Row, Transaction
 from node.database import Database
 from node.digest import Digest
@@ -68,7 +68,7 @@ class Repositories:
             hidden = partial(_is_hidden, transaction, proof, self._clock())
             withheld = tuple(each for each in manifest.names if hidden(each.digest))
             for digest in links.keys() - {each.digest for each in withheld}:
-                _show(transaction, key_of(digest), shown, self._clock())
+                show(transaction, key_of(digest), shown, self._clock())
             self._log_tags(transaction, where)
             transaction.afterwards.append(partial(self._learn, repository, links))
             return withheld if shown != Shown() else ()
@@ -97,7 +97,7 @@ class Repositories:
 
         def job(transaction: Transaction) -> None:
             _note_fetched(transaction, _repository_id(transaction, repository), digest)
-            _show(transaction, key_of(digest), Shown.by(proof), self._clock())
+            show(transaction, key_of(digest), Shown.by(proof), self._clock())
 
         await self._database.write(job)
 
@@ -226,17 +226,6 @@ def _is_hidden(transaction: Transaction, proof: Proof, now: float, digest: Diges
         return False
     visible = Shown(*row).at(now)
     return visible is Visibility.PRIVATE or (visible is Visibility.MEMBERS and proof.visibility is Visibility.PUBLIC)
-
-
-def _show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:
-    held: Row | None = transaction.row("SELECT public_until, members_until FROM blobs WHERE digest = ?", (key,))
-    if held is None or Shown(*held) | shown == Shown(*held):
-        return
-    transaction.run(
-        "UPDATE blobs SET public_until = max(public_until, ?), members_until = max(members_until, ?) WHERE digest = ?",
-        (shown.public_until, shown.members_until, key),
-    )
-    announce(transaction, key, now)
 
 
 def _shown(transaction: Transaction, where: int, digest: Digest) -> Shown:

@@ -1,4 +1,4 @@
-"""The tables of the catalog's database, version 2.
+"""The tables of the catalog's database, version 3.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
@@ -10,7 +10,7 @@ it is used.
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -36,6 +36,7 @@ CREATE INDEX records_digest ON records (digest, kind) WHERE digest IS NOT NULL;
 CREATE INDEX records_rival ON records (repository, name) WHERE rival_origin IS NOT NULL;
 CREATE INDEX records_subject ON records (subject, repository) WHERE subject IS NOT NULL;
 """
+RECORDS_BY_NAME: Final = "CREATE INDEX records_name ON records (name) WHERE kind != 'tag';"
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blobs (
@@ -94,6 +95,7 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}"""
-UPGRADES: Final = {1: RECORDS}
+{RECORDS}{RECORDS_BY_NAME}
+"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME}
 """What leads from each older version to the next."""

@@ -20,7 +20,7 @@ from node.holding import Holding
 from node.reference import Repository
 from node.shelf import Shelf
 from node.source import Wanted
-from node.visibility import Proof, Visibility
+from node.visibility import Visibility
 from node.workers import Pulse
 
 EXPIRY_S: Final = 24 * 3600.0
@@ -134,11 +134,10 @@ class Upload:
                 await self._pulse.wait()
             dag = await workers.hashed(growing.dag)
             wanted = Wanted(self.repository, digest, self._size)
-            proof = Proof(Visibility.MEMBERS)
             with suppress(NotFoundError):  # what is here already may have rotted: then it is dropped, and replaced
                 if (held := await self._shelf.catalog.entry(digest)) is not None:
                     await self._shelf.check(held)
-            holding = await self._shelf.keep(wanted, growing.path, dag, proof, Visibility.MEMBERS)
+            holding = await self._shelf.keep(wanted, growing.path, dag, None, Visibility.MEMBERS)
             await self._shelf.sync(digest)
         except Exception:
             await self.discard()

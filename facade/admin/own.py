@@ -11,15 +11,14 @@ from facade.registry.near import bring
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.http import FileRange
-from node.records import Content, Kind, Record
+from node.records import RESTORED, Content, Kind, Record
 from node.reference import OWN, Repository, Tag
 from node.source import Wanted
 from node.store import Store
-from node.visibility import Proof, Visibility
 
 MOST_BODY_BYTES: Final = 8 * 1024 * 1024
 MOST_BLOB_BYTES: Final = 1 << 40
-_RESTORED: Final = Repository(OWN, "restored")
+_RESTORED: Final = Repository(OWN, RESTORED)
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,7 +86,7 @@ class OwnRepositories:
             async for piece in _pieces(request):
                 await ingest.write(offset, piece)
                 offset += len(piece)
-            await ingest.commit(Proof(Visibility.MEMBERS))
+            await ingest.commit()
         await self._store.sync(digest)
         return _json({"size": size})
 

@@ -15,6 +15,7 @@ from facade.background import Background
 from facade.flight import Flight, Reader
 from facade.flights import BlobUpstream, Flights
 from facade.metrics import Metrics
+from facade.neighbours import Neighbours
 from facade.registry.ahead import Ahead
 from facade.registry.passing import Outlet, cut, pass_on, send_file, send_through
 from facade.registry.requests import Asked, Form
@@ -84,7 +85,7 @@ class Blobs:
         self._suspicion = Suspicion(time.monotonic)
         self._ahead = Ahead(time.monotonic)
         self._store = store
-        self._cluster = cluster
+        self._neighbours = Neighbours(store, cluster)
         self._upstream = upstream
         self._flights = flights
         self._waits = waits
@@ -98,7 +99,7 @@ class Blobs:
         """
         known = await self._known(asked)
         if request.method == "HEAD":
-            return self._head(asked, known, headers)
+            return await self._head(asked, known, headers)
         try:
             return await self._body(request, asked, known, headers)
         except NotFoundError as error:
@@ -211,20 +212,21 @@ class Blobs:
             async with asyncio.timeout(self._waits.answer_s):
                 size = await self._upstream.blob_size(asked.repository, asked.digest)
         except (UnreachableError, TimeoutError) as error:
-            if isinstance(error, ThrottledError) and not self._cluster.holders(asked.digest):
+            holders = await self._neighbours.holders(asked.repository, asked.digest)
+            if isinstance(error, ThrottledError) and not holders:
                 raise
-            if self._cluster.holders(asked.digest):
+            if holders:
                 return _Known(None, here=False, is_open=is_open)
             raise UnreachableError(f"{asked.digest}: {error or 'upstream gives no answer'}") from None
         return _Known(size, here=False, is_open=is_open)  # a word opens nothing that is hidden here: the bytes do
 
-    def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
-        size = known.size
+    async def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
+        size, holders = known.size, await self._neighbours.holders(asked.repository, asked.digest)
         if size is None:  # a stranger's claim is no answer
-            size = next((each.size for each in self._cluster.holders(asked.digest) if each.member), None)
+            size = next((each.size for each in holders if each.member), None)
         if size is None:
             raise UnreachableError(f"{asked.digest}: upstream cannot say how long it is")
-        if asked.form is Form.OWN and not known.here and not self._cluster.holders(asked.digest):
+        if asked.form is Form.OWN and not known.here and not holders:
             raise NotFoundError(f"{asked.digest}: the members that have it are away: push it again")
         elsewhere = SourceName.PEER if asked.form is Form.OWN else SourceName.UPSTREAM
         source = SourceName.LOCAL if known.here else elsewhere

@@ -12,6 +12,7 @@ from cluster.cluster import Cluster, PeerState
 from facade.background import Background
 from facade.flights import Flights
 from facade.metrics import Metrics
+from facade.neighbours import Neighbours
 from facade.registry.near import fetch_manifest
 from facade.registry.newest import remember
 from facade.registry.obtainable import Obtainable
@@ -92,6 +93,7 @@ class Manifests:
     ) -> None:
         self._store = store
         self._cluster = cluster
+        self._neighbours = Neighbours(store, cluster)
         self._upstream = upstream
         self._waits = waits
         self._metrics = metrics
@@ -235,11 +237,14 @@ class Manifests:
             manifest = _parsed(await self._store.load(digest), link.media_type if link else None, digest)
         except NotFoundError:
             return None
+        is_shared = holding.visibility is Visibility.MEMBERS
         try:
-            if proof is not None and (link is None or self._proofs.due(repository, digest)):
+            if proof is None and link is not None:
+                await self._proofs.renew(repository, manifest, link, whole=is_shared)
+            elif proof is not None and is_shared:
+                self._proofs.renew_later(repository, manifest, whole=True)
+            elif proof is not None and (link is None or self._proofs.due(repository, digest)):
                 await self._proofs.record(repository, manifest, proof)
-            elif proof is None and link is not None:
-                await self._proofs.renew(repository, manifest, link)
         except FullError as error:
             log.warning("proof not kept", digest=str(digest), why=str(error))
         return manifest
@@ -247,7 +252,7 @@ class Manifests:
     async def _from_peers(self, repository: Repository, digest: Digest, proof: Proof | None) -> Manifest | None:
         limit_s = self._waits.nearby_s if self._upstream.available(repository.namespace) else self._waits.fallback_s
         deadline = asyncio.get_running_loop().time() + limit_s
-        for offer in offers(self._cluster.holders(digest), None):
+        for offer in offers(await self._neighbours.holders(repository, digest), None):
             try:
                 async with asyncio.timeout_at(deadline):
                     data = await fetch_manifest(self._store, self._cluster, repository, digest, offer)
@@ -264,8 +269,8 @@ class Manifests:
                 await self._proofs.record(repository, manifest, proof if proof and is_public else shared)
             except FullError as error:
                 log.warning("manifest's links not kept", digest=str(digest), why=str(error))
-            if proof is None:
-                self._proofs.renew_later(repository, manifest)
+            if proof is None or not is_public:
+                self._proofs.renew_later(repository, manifest, whole=not is_public)
             return manifest
         return None
 
@@ -288,7 +293,7 @@ class Manifests:
         """
         if self._proofs.confirmed(repository, manifest.digest) or await self._obtainable.here(manifest):
             return
-        if await self._obtainable.around(manifest):
+        if await self._obtainable.around(repository, manifest):
             return
         try:
             async with asyncio.timeout(self._waits.answer_s):

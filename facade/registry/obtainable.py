@@ -5,9 +5,11 @@ from typing import Final
 
 from cluster.cluster import Cluster
 from facade.flights import Flights
+from facade.neighbours import Neighbours
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import Descriptor, Manifest, Role, parse_manifest
+from node.reference import Repository
 from node.store import Store
 
 _DEEPEST: Final = 4
@@ -19,7 +21,7 @@ class Obtainable:
 
     def __init__(self, store: Store, cluster: Cluster, flights: Flights) -> None:
         self._store = store
-        self._cluster = cluster
+        self._neighbours = Neighbours(store, cluster)
         self._flights = flights
         self._all_here: dict[Digest, int] = {}
 
@@ -35,29 +37,32 @@ class Obtainable:
         self._all_here[manifest.digest] = generation
         return True
 
-    async def around(self, manifest: Manifest, depth: int = _DEEPEST) -> bool:
+    async def around(self, repository: Repository, manifest: Manifest, depth: int = _DEEPEST) -> bool:
         """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
         children = [each for each in manifest.names if each.role is Role.MANIFEST]
         if children:
-            return await self._any_of(children, depth)
-        return all(self._cluster.holders(digest) for digest in await self._missing(manifest))
+            return await self._any_of(repository, children, depth)
+        for digest in await self._missing(manifest):
+            if not await self._neighbours.holders(repository, digest):
+                return False
+        return True
 
     async def _missing(self, manifest: Manifest) -> set[Digest]:
         """What a pull needs that is not on this disk, and not about to be. The store remembers it for the pull."""
         needed = [each.digest for each in manifest.names if each.distributable]
         return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
-    async def _any_of(self, children: Sequence[Descriptor], depth: int) -> bool:
+    async def _any_of(self, repository: Repository, children: Sequence[Descriptor], depth: int) -> bool:
         for child in children:
-            if depth and await self._child(child, depth - 1):
+            if depth and await self._child(repository, child, depth - 1):
                 return True
         return False
 
-    async def _child(self, child: Descriptor, depth: int) -> bool:
+    async def _child(self, repository: Repository, child: Descriptor, depth: int) -> bool:
         try:
             manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
         except NotFoundError:
-            return bool(self._cluster.holders(child.digest))
+            return bool(await self._neighbours.holders(repository, child.digest))
         except InvalidError:
             return False
-        return await self.around(manifest, depth)
+        return await self.around(repository, manifest, depth)

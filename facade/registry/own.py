@@ -60,7 +60,7 @@ class Own:
             raise NotFoundError(f"{repository.name}: no manifest {selector}")
         source, data = await self._bytes(repository, content.digest)
         manifest = parse_manifest(data, content.media_type, content.digest)
-        if not (await self._obtainable.here(manifest) or await self._obtainable.around(manifest)):
+        if not (await self._obtainable.here(manifest) or await self._obtainable.around(repository, manifest)):
             raise UnreachableError(f"{repository.name}: blobs of {selector} are with members that are away")
         return Answer(manifest, source)
 

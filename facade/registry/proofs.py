@@ -33,7 +33,7 @@ class ProvingUpstream(Protocol):
 
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved: ...
 
-    async def prove_public(self, repository: Repository, digest: Digest) -> bool: ...
+    async def prove_public(self, repository: Repository, digest: Digest, *, whole: bool = False) -> bool: ...
 
 
 class Proofs:
@@ -97,8 +97,11 @@ class Proofs:
             remember(self._proved, (repository, manifest.digest), self._clock())
         await self._repositories.record(repository, manifest, proof)
 
-    async def renew(self, repository: Repository, manifest: Manifest, link: Link) -> None:
+    async def renew(self, repository: Repository, manifest: Manifest, link: Link, *, whole: bool) -> None:
         """Have a manifest that is here proved again where its proof has lapsed; with upstream silent it stays as it is.
+
+        `whole`: it came from a member, who did not say that anybody may have it; so upstream has to show that it has
+        it.
 
         Raises:
             DeniedError: when it is public no more.
@@ -112,7 +115,7 @@ class Proofs:
             return
         try:
             async with asyncio.timeout(self._waits.fallback_s):
-                public = await self._upstream.prove_public(repository, manifest.digest)
+                public = await self._upstream.prove_public(repository, manifest.digest, whole=whole)
         except ThrottledError:
             if link.visibility is Visibility.PRIVATE:
                 raise  # a limit must not open what a proof kept shut
@@ -124,20 +127,23 @@ class Proofs:
         self.confirm(repository, manifest.digest)
         await self.record(repository, manifest, self._public())
 
-    def renew_later(self, repository: Repository, manifest: Manifest) -> None:
-        """Ask upstream beside the answer whether anybody may read what peers gave; peers are told when that is so."""
+    def renew_later(self, repository: Repository, manifest: Manifest, *, whole: bool) -> None:
+        """Ask upstream beside the answer whether anybody may read what peers gave; peers are told when that is so.
+
+        `whole` as in `renew`.
+        """
         if self._may_prove(repository, manifest):
             remember(self._proved, (repository, manifest.digest), self._clock())
-            self._background.start(self._prove(repository, manifest), f"prove {repository}")
+            self._background.start(self._prove(repository, manifest, whole), f"prove {repository}")
 
     def _may_prove(self, repository: Repository, manifest: Manifest) -> bool:
         public = self._upstream.config(repository.namespace).public
         return public and self.due(repository, manifest.digest) and self._upstream.available(repository.namespace)
 
-    async def _prove(self, repository: Repository, manifest: Manifest) -> None:
+    async def _prove(self, repository: Repository, manifest: Manifest, whole: bool) -> None:
         public = False
         try:
-            public = await self._upstream.prove_public(repository, manifest.digest)
+            public = await self._upstream.prove_public(repository, manifest.digest, whole=whole)
             if public:
                 self.confirm(repository, manifest.digest)
                 await self.record(repository, manifest, self._public())

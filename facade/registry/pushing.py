@@ -155,7 +155,7 @@ class Pushing:
         return web.Response(status=201, headers=headers)
 
     async def _keep_manifest(self, repository: Repository, manifest: Manifest, tags: list[Tag]) -> None:
-        """The bytes first: who sees the record finds them. What no repository names in the end is in nobody's way.
+        """The bytes first, which nobody is told of before the record: what no repository names in the end stays hidden.
 
         Also those that the client need not push because another member has them: this node answers for them now.
         """
@@ -164,7 +164,7 @@ class Pushing:
             await bring(self._store, self._cluster, repository, members)
         except NotFoundError as error:
             raise MissingError(f"{error}: push it again") from None
-        await self._store.put(manifest.digest, manifest.data, Proof(Visibility.MEMBERS), repository)
+        await self._store.put(manifest.digest, manifest.data, None, repository)
         await self._store.sync(manifest.digest)
         await self._owned.push(repository.name, manifest, tags)
 

@@ -184,14 +184,18 @@ class Upstreams:
             raise MismatchError(f"{repository}: upstream's manifest {selector} is not usable: {error}") from None
         return Fetched(manifest, anonymous)
 
-    async def _document(self, repository: Repository, path: str) -> tuple[Answer, bytes, bool]:
+    async def _document(
+        self, repository: Repository, path: str, *, anonymous: bool = False
+    ) -> tuple[Answer, bytes, bool]:
         """GET a manifest's bytes; once more, where there is another endpoint from that, when they break off."""
         used: list[Endpoint] = []
         while True:
-            answer, anonymous, endpoint = await self._ask("GET", repository, path, _ACCEPT, last=used)
+            answer, as_nobody, endpoint = await self._ask(
+                "GET", repository, path, _ACCEPT, anonymous=anonymous, last=used
+            )
             used.append(endpoint)
             try:
-                return answer, await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s), anonymous
+                return answer, await answer.document(MAX_MANIFEST_BYTES, self._limits.document_s), as_nobody
             except BrokenBodyError:
                 if len(used) > 1:
                     raise
@@ -231,16 +235,21 @@ class Upstreams:
         filters = _shown(answer.headers.get("OCI-Filters-Applied"))
         return Listing(data, content_type, found[1] if found else None, filters)
 
-    async def prove_public(self, repository: Repository, digest: Digest) -> bool:
+    async def prove_public(self, repository: Repository, digest: Digest, *, whole: bool = False) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.
 
+        With `whole`, a GET, whose bytes have to be those of the digest: anybody can say that they have it.
         False on 401, 403 and 404, and always where the namespace is not declared public; raises when upstream gives no
         answer or 429, which prove nothing.
         """
         if not self.config(repository.namespace).public:
             return False
+        path = f"manifests/{digest}"
         try:
-            answer, *_ = await self._ask("HEAD", repository, f"manifests/{digest}", _ACCEPT, anonymous=True)
+            if whole:
+                _, data, _ = await self._document(repository, path, anonymous=True)
+                return Digest.of(data, digest.algorithm) == digest
+            answer, *_ = await self._ask("HEAD", repository, path, _ACCEPT, anonymous=True)
         except (DeniedError, NotFoundError):
             return False
         answer.close()

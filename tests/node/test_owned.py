@@ -20,7 +20,7 @@ from node.manifest import Manifest
 from node.owned import Conflict, MissingError, Owned
 from node.records import TOMBSTONE_S, Content, Kind, Record, stamp_at
 from node.reference import Tag
-from node.schema import RECORDS, SCHEMA
+from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from node.store import Store, open_store
 from tests.node.contents import Clock, image, index
 
@@ -361,10 +361,15 @@ async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: 
         assert await store.owned.tags(APP) == ("v1",)
 
 
-def test_an_upgrade_leads_to_the_tables_of_a_new_database() -> None:
-    assert RECORDS in SCHEMA
+@pytest.mark.parametrize("version", UPGRADES)
+def test_an_upgrade_leads_to_the_tables_of_a_new_database(version: int) -> None:
+    missing = [UPGRADES[step] for step in range(version, SCHEMA_VERSION)]
+    old = SCHEMA
+    for step in missing:
+        assert step in old
+        old = old.replace(step, "")
     made = []
-    for script in (SCHEMA, SCHEMA.replace(RECORDS, "") + RECORDS):
+    for script in (SCHEMA, old + "".join(missing)):
         database = sqlite3.connect(":memory:")
         database.executescript(script)
         made.append(sorted(database.execute("SELECT type, name, sql FROM sqlite_master")))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from node.changes import Change, RecordChange
 from node.digest import Algorithm, Digest
 from node.errors import FullError, MismatchError, NotFoundError, ThrottledError
 from node.growing import MAX_LAG_BYTES
 from node.reference import OWN, Repository
 from node.store import Store, open_store
 from node.uploads import EXPIRY_S, TakenOverError, Upload
-from node.visibility import Visibility
+from node.visibility import Audience, Visibility
 from tests.node.contents import MIB, Clock, content, mounted
 
 APP, OTHER = Repository(OWN, "team/app"), Repository(OWN, "team/other")
@@ -45,15 +46,20 @@ async def push(store: Store, data: bytes, digest: Digest, repository: Repository
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-async def test_a_blob_that_was_pushed_can_be_read_by_members_and_leaves_nothing_behind(
+async def test_a_blob_that_was_pushed_is_shown_to_members_behind_the_record_that_says_whose_it_is(
     store: Store, algorithm: Algorithm
 ) -> None:
     digest = Digest.of(DATA, algorithm)
     await push(store, DATA, digest)
     assert await store.load(digest) == DATA
-    holding = await store.find(digest)
-    assert holding is not None and holding.visibility is Visibility.MEMBERS
     assert left(store) == []
+    assert (await store.changes(0, Audience.MEMBERS)).entries == ()
+    await store.owned.add_blob(OTHER.name, digest, len(DATA))  # a claim: it came for another repository
+    assert [type(each) for each in (await store.changes(0, Audience.MEMBERS)).entries] == [RecordChange]
+    await store.owned.add_blob(APP.name, digest, len(DATA))
+    _, record, shown = (await store.changes(0, Audience.MEMBERS)).entries
+    assert isinstance(record, RecordChange) and isinstance(shown, Change)
+    assert shown.holding is not None and shown.holding.visibility is Visibility.MEMBERS
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

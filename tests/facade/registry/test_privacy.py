@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.facade.pusher import Pusher
 from tests.fakes.faults import Fault
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.peer import FakePeer, fake_peer
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, Kind
 from tests.fakes.registry_auth import Basic
 
 SECRET = b"a secret of the whole cluster"
@@ -192,3 +193,60 @@ async def test_an_upstream_that_only_names_a_manifest_opens_nothing(tmp_path: Pa
         for blob in (image.manifest, *image.blobs):
             holding = await node.store.find(blob.digest)
             assert holding is not None and holding.visibility is Visibility.MEMBERS
+
+
+async def _neighbours_own(stack: AsyncExitStack, tmp_path: Path, registry: FakeRegistry) -> tuple[Machine, Machine]:
+    """A member that has an own image, and one that knows of it and has none of its bytes."""
+    a = await stack.enter_async_context(machine(tmp_path / "a", registry, secret=SECRET))
+    b = await stack.enter_async_context(machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,)))
+    await until(lambda: a.cluster.peers() and b.cluster.peers())
+    return a, b
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["kept", "deleted"])
+async def test_an_upstream_that_names_a_members_own_image_lends_it_to_nobody(
+    tmp_path: Path, registry: FakeRegistry, deleted: bool
+) -> None:
+    """Clients of a mirrored repository get from upstream itself what own repositories hold, or not at all."""
+    image = make_image("own", (2_000_000,))
+    registry.push("evil/x", image, "v1")
+    for blob in (image.manifest, *image.blobs):
+        kind: Kind = "manifests" if blob is image.manifest else "blobs"
+        registry.fault(kind, blob.digest, Fault(status=500, method="GET"))
+    registry.fault("manifests", "v1", Fault(status=500, method="GET"))
+    async with AsyncExitStack() as stack:
+        a, b = await _neighbours_own(stack, tmp_path, registry)
+        await Pusher(a, "team/secret").image(image, "v1")
+        await until(lambda: all(b.cluster.holders(each.digest) for each in (image.manifest, *image.blobs)))
+        if deleted:
+            await Pusher(a, "team/secret").send("DELETE", f"manifests/{image.manifest.digest}")
+            for blob in image.blobs:
+                await Pusher(a, "team/secret").send("DELETE", f"blobs/{blob.digest}")
+        for path in (f"manifests/{image.manifest.digest}", "manifests/v1", f"blobs/{image.layers[0].digest}"):
+            answer = await b.get(f"/v2/docker.io/evil/x/{path}")
+            assert answer.status != 200
+        assert await b.store.find(image.manifest.digest) is None
+        if not deleted:
+            assert (await b.get("/v2/team/secret/manifests/v1")).data == image.manifest.data
+
+
+async def test_what_a_member_shares_becomes_public_only_once_upstream_gave_its_bytes_to_anybody(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    image = registry.push("library/app", make_image("shared", (1000,)), "v1")
+    registry.fault("manifests", image.manifest.digest, Fault(flip_at=0, method="GET"))
+    async with fake_peer(FakePeer(secret=SECRET)) as peer:
+        for blob in (image.manifest, *image.blobs):
+            peer.hold(blob.data, visibility="members")
+        async with machine(tmp_path / "b", registry, secret=SECRET, joins=(str(peer.url),)) as node:
+            await until(lambda: node.cluster.holders(image.layers[0].digest))
+            for selector in (image.manifest.digest, "v1"):
+                assert (await node.manifest(selector, "library/app")).data == image.manifest.data
+            await registry.until(lambda: bool(registry.asked("manifests", "GET", image.manifest.digest)))
+            holding = await node.store.find(image.manifest.digest)
+            assert holding is not None and holding.visibility is Visibility.MEMBERS
+            registry.heal()
+            async with asyncio.timeout(10):
+                while (await node.store.find(image.manifest.digest) or holding).visibility is not Visibility.PUBLIC:
+                    assert (await node.manifest("v1", "library/app")).status == 200
+                    await asyncio.sleep(0.05)
