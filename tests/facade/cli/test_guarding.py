@@ -175,3 +175,18 @@ def test_passwords_that_cross_a_network_as_they_are_are_noticed(
 def test_neither_opens_the_admin_listener(file: Path, htpasswd: Path) -> None:
     line = refusal(file, f'[facade]\nhtpasswd = "{htpasswd}"\n[admin]\nlisten = "0.0.0.0:0"')
     assert line.startswith("--admin 0.0.0.0:0 would be open to other machines")
+
+
+PASSES: Final = '[facade.upstreams."corp.test"]\nendpoint = ["http://127.0.0.1:5000"]\naccess = "passthrough"\n'
+
+
+def test_a_client_has_one_login_for_this_node_or_for_the_upstream(file: Path, htpasswd: Path) -> None:
+    assert guarding(file, PASSES).users is None
+    said = refusal(file, f'[facade]\nhtpasswd = "{htpasswd}"\n{PASSES}')
+    assert 'upstreams."corp.test"' in said and "htpasswd" in said
+
+
+def test_a_login_for_an_upstream_that_crosses_a_network_as_it_is_is_noticed(file: Path) -> None:
+    file.write_text(f'[facade]\nlisten = "0.0.0.0:5050"\ninsecure = true\n{PASSES}')
+    made = wire(load({}, {}, file), {}, root=True)
+    assert exposed_passwords(made.facade, made.guarding)
