@@ -22,9 +22,10 @@ from facade.upstream.credentials import CLIENT, Login
 from node.errors import DeniedError, InvalidError
 
 TOKEN_PATH: Final = "/v2/_token"
-TOKEN_S: Final = 3600
-_KEPT_S: Final = 2 * TOKEN_S
-"""A pull that began with a token goes on with it for a while."""
+TOKEN_S: Final = 300
+"""After which clients ask again: until then BuildKit uses what it has, also when the person has logged in anew."""
+_KEPT_S: Final = 7200
+"""A pull that began with a token goes on with it."""
 _MOST: Final = 16384
 _GRANTS: Final = ("password", "refresh_token")
 
@@ -59,7 +60,8 @@ class ClientLogins:
             return
         login, until = self._known.get(value.strip(), (None, 0.0))
         if self._clock() >= until:
-            raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", challenge(request))
+            headers = challenge(request, "invalid_token")
+            raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", headers)
         CLIENT.set(login)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -83,12 +85,17 @@ class ClientLogins:
         return token
 
 
-def challenge(request: web.Request) -> dict[str, str]:
-    """The headers of a 401: where a token is to be had, and for what."""
+def challenge(request: web.Request, error: str = "") -> dict[str, str]:
+    """The headers of a 401: where a token is to be had, and for what; `error` says what is wrong with the one sent.
+
+    Without that, containerd sends it again and again (RFC 6750, section 3.1).
+    """
     lines = [f'Bearer realm="{request.scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
     with suppress(InvalidError):
         if name := route_of(request.path)[1]:
             lines.append(f'scope="repository:{name}:pull"')
+    if error:
+        lines.append(f'error="{error}"')
     return {"WWW-Authenticate": ",".join(lines), "Docker-Distribution-Api-Version": "registry/2.0"}
 
 
