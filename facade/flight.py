@@ -9,6 +9,7 @@ import structlog
 
 from facade.metrics import Metrics
 from facade.sources import Plan, SourceName, exposed
+from facade.upstream.credentials import CLIENT
 from node.blobs import Ingest
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.source import LeafWriter, Wanted
@@ -27,6 +28,8 @@ class Flight:
         self.wanted = wanted
         self.is_open = is_open
         """Whether anybody may have these bytes, so that clients of other repositories may join."""
+        self.login = CLIENT.get()
+        """Whose right upstream is asked with, where that counts."""
         self.source: SourceName | None = None
         self.epoch = 0
         self.upstream_failed = False

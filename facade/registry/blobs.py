@@ -24,6 +24,7 @@ from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
 from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.credentials import CLIENT
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import (
@@ -66,6 +67,11 @@ class _Known:
     here: bool
     is_open: bool
     """Whether what is fetched for this repository may be had by anybody."""
+
+
+def _same_question(flight: Flight, asked: Asked | Wanted) -> bool:
+    """Whether upstream is asked by a flight as it would be for this client."""
+    return flight.wanted.repository == asked.repository and flight.login == CLIENT.get()
 
 
 class Blobs:
@@ -133,15 +139,15 @@ class Blobs:
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
             return await self._pass_through(request, replace(wanted, size=flight.size), headers)
         except (NotFoundError, DeniedError, UnreachableError, MismatchError):
-            if joined is None or (joined.wanted.repository == asked.repository and not came_late):
+            if joined is None or (_same_question(joined, asked) and not came_late):
                 raise
-            # another repository's failure, or one from before this request, is not ours
+            # a failure of another repository or login, or one from before this request, is not ours
             return await self._from_flight(request, asked, self._own_flight(wanted, known), False, headers)
 
     def _own_flight(self, wanted: Wanted, known: _Known) -> Flight:
         """A flight for the same repository; one for all that saw the last one fail."""
         flight = self._flights.current(wanted)
-        if flight is None or flight.wanted.repository != wanted.repository:
+        if flight is None or not _same_question(flight, wanted):
             flight = self._flights.start(wanted, is_open=known.is_open)
         return flight
 
