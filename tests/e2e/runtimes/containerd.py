@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from tests.e2e.needs import built
 from tests.e2e.network import Host
 from tests.e2e.process import Process
 from tests.e2e.runtimes.runtime import AMD64, Mirrors
 
-_CONFIG = """\
+_CONFIG: Final = """\
 version = 2
 root = "{folder}/root"
 state = "{folder}/state"
@@ -20,9 +21,30 @@ address = "{folder}/containerd.sock"
 [ttrpc]
 address = "{folder}/containerd.sock.ttrpc"
 """
-_HOSTS = """\
-server = "https://registry-1.docker.io"
+_CONFIG_4: Final = """\
+version = 4
+root = "{folder}/root"
+state = "{folder}/state"
 
+[plugins.'io.containerd.server.v1.grpc']
+address = "{folder}/containerd.sock"
+
+[plugins.'io.containerd.server.v1.ttrpc']
+address = "{folder}/containerd.sock.ttrpc"
+"""
+# Newer daemons mount for ctr, where nobody else sees it: what they mounted is mounted here as well.
+_READ: Final = """\
+"$0" --address "$1" images mount --platform "$2" "$3" "$4" >&2
+mounted=$("$0" --address "$1" snapshots mounts "$4" "$4")
+eval "$mounted"
+cat "$4/$5"
+"""
+_HOSTS: Final = """\
+server = "{server}"
+
+[host]
+"""
+_MIRROR: Final = """\
 [host."http://{mirror}"]
 capabilities = ["pull", "resolve"]
 """
@@ -30,21 +52,28 @@ capabilities = ["pull", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """A containerd of this test alone."""
+    """A containerd of this test alone: Debian's."""
 
     host: Host
     folder: Path
     daemon: Process
+    ctr: str
 
     @classmethod
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """Start it, and return when it answers."""
+        return cls._start(host, mirrors, _CONFIG, "containerd", "ctr")
+
+    @classmethod
+    def _start(cls, host: Host, mirrors: Mirrors, settings: str, program: str, ctr: str) -> Self:
         folder = host.folder / "containerd"
-        (folder / "hosts" / "docker.io").mkdir(parents=True)
-        (folder / "hosts" / "docker.io" / "hosts.toml").write_text(_HOSTS.format(mirror=mirrors.facade))
+        folder.mkdir(parents=True)
         config = folder / "config.toml"
-        config.write_text(_CONFIG.format(folder=folder))
-        runtime = cls(host, folder, host.start(["containerd", "--config", str(config)], name="containerd"))
+        config.write_text(settings.format(folder=folder))
+        runtime = cls(host, folder, host.start([program, "--config", str(config)], name="containerd"), ctr)
+        server = f"http://{mirrors.upstream}" if mirrors.upstream else "https://registry-1.docker.io"
+        mirror = _MIRROR.format(mirror=mirrors.facade) if mirrors.mirrored else ""
+        runtime._name("docker.io", _HOSTS.format(server=server) + mirror)
         runtime.daemon.until(runtime._answers, "containerd answers")
         return runtime
 
@@ -52,6 +81,10 @@ class Containerd:
     def socket(self) -> Path:
         """Where it listens."""
         return self.folder / "containerd.sock"
+
+    def trust(self, registry: str) -> None:
+        """Speak plain HTTP to a registry."""
+        self._name(registry, _HOSTS.format(server=f"http://{registry}"))
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to pull."""
@@ -63,9 +96,8 @@ class Containerd:
         target = self.folder / "mount"
         target.mkdir(exist_ok=True)
         self.host.attempt(self._ctr("snapshots", "remove", str(target)))  # the view of an earlier reading
-        script = '"$0" --address "$1" images mount --platform "$2" "$3" "$4" >&2 && cat "$4/$5"'
-        arguments = ["ctr", str(self.socket), platform, image, str(target), path]
-        return self.host.run(["sh", "-c", script, *arguments])
+        arguments = [self.ctr, str(self.socket), platform, image, str(target), path]
+        return self.host.run(["sh", "-c", _READ, *arguments])
 
     def push(self, layout: Path, image: str) -> None:
         """Import an image, and push it."""
@@ -75,7 +107,22 @@ class Containerd:
         self.host.run(self._ctr("images", "push", "--plain-http", image))
 
     def _ctr(self, *arguments: str) -> list[str]:
-        return ["ctr", "--address", str(self.socket), *arguments]
+        return [self.ctr, "--address", str(self.socket), *arguments]
+
+    def _name(self, registry: str, hosts: str) -> None:
+        folder = self.folder / "hosts" / registry
+        folder.mkdir(parents=True)
+        (folder / "hosts.toml").write_text(hosts)
 
     def _answers(self) -> bool:
         return self.socket.exists() and self.host.attempt(self._ctr("version")).returncode == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd24(Containerd):
+    """containerd 2.4, whose daemon pulls itself (transfer service), three layers at once for all pulls together."""
+
+    @classmethod
+    def start(cls, host: Host, mirrors: Mirrors) -> Self:
+        """Start it, and return when it answers."""
+        return cls._start(host, mirrors, _CONFIG_4, built("containerd-2.4/containerd"), built("containerd-2.4/ctr"))

@@ -12,15 +12,17 @@ from tests.e2e.runtimes.runtime import AMD64, Mirrors
 
 _REGISTRIES = """\
 [[registry]]
-prefix = "docker.io"
-location = "docker.io"
-
-[[registry.mirror]]
-location = "{mirror}/docker.io"
+location = "{facade}"
 insecure = true
 
 [[registry]]
-location = "{mirror}"
+prefix = "docker.io"
+location = "{upstream}"
+insecure = true
+"""
+_MIRROR = """
+[[registry.mirror]]
+location = "{facade}/docker.io"
 insecure = true
 """
 _STORAGE = """\
@@ -42,7 +44,9 @@ _OWN_CACHE = 'mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/cont
 def _configure(folder: Path, mirrors: Mirrors) -> dict[str, str]:
     """Write the configuration both read; the environment that makes them read it is returned."""
     folder.mkdir(parents=True)
-    (folder / "registries.conf").write_text(_REGISTRIES.format(mirror=mirrors.facade))
+    registries = _REGISTRIES + (_MIRROR if mirrors.mirrored else "")
+    written = registries.format(facade=mirrors.facade, upstream=mirrors.upstream or "docker.io")
+    (folder / "registries.conf").write_text(written)
     (folder / "containers.conf").write_text(_ENGINE)
     (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
     (folder / "policy.json").write_text(json.dumps(_POLICY))

@@ -48,7 +48,7 @@ class Word(StrEnum):
     NONE = "none"
     """Nothing that can be used: what others know of a tag counts then."""
     OTHER = "other"
-    """That there is none, that it is not for everybody, or that it is another one."""
+    """That there is none, or that it is not for everybody."""
 
 
 Spoil = Callable[[Behind], Awaitable[None]]
@@ -134,7 +134,7 @@ UPSTREAMS = {
     "says-shorter": Misbehaviour(_each(lambda size: Fault(length=size - 10))),
     "wrong-bytes": Misbehaviour(_with(_WRONG), Word.NONE, misleads=True),
     "wrong-bytes-late": Misbehaviour(_each(lambda size: Fault(flip_at=size - 1)), misleads=True),
-    "wrong-digest-header": Misbehaviour(_with(Fault(digest=_OTHER)), Word.OTHER),
+    "wrong-digest-header": Misbehaviour(_with(Fault(digest=_OTHER))),
     "no-digest-header": Misbehaviour(_with(Fault(no_digest=True))),
     "gzip": Misbehaviour(_with(_GZIP), Word.NONE),
     "gzip-blobs": Misbehaviour(_with(_GZIP, manifests=False)),
