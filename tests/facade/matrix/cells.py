@@ -36,8 +36,6 @@ _SECRET: Final = b"a secret of the whole cluster"
 _LASTING: Final = frozenset({"confirmed_s", "stale_tag_s", "proof_s", "liar_s", "forget_after_s", "poll_wait_s"})
 _PULL_S: Final = 120.0
 _AGAIN_S: Final = 3.0
-_PAUSE_S: Final = 1.0
-"""A fifth of Docker's own, so that what it does in vain takes less time."""
 T = TypeVar("T", Waits, Limits, Timings, Patience)
 
 
@@ -155,9 +153,7 @@ class Matrix:
 
     def __init__(self, folder: Path, elsewhere: FakeRegistry, scale: float, at_once: int) -> None:
         self._folder, self._elsewhere, self._scale = folder, elsewhere, scale
-        self._patience = scaled(
-            Patience(pause_s=1.0), scale
-        )  # a fifth of Docker's own pauses: they say nothing of the node
+        self._patience = scaled(Patience(), scale)
         self._slots = asyncio.Semaphore(at_once)
         self._direct: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
 
