@@ -143,7 +143,7 @@ async def test_a_stranger_too_slow_to_be_done_in_time_is_given_up_for_upstream(
 
 @pytest.mark.parametrize(
     "upstream",
-    [Fault(stall_after=500_000), Fault(flip_at=9 * MIB)],  # less than 1 MiB a connection is no progress
+    [Fault(stall_after=50_000), Fault(flip_at=9 * MIB)],  # less than 64 KiB a connection is no progress
     ids=["its clients were cut", "it has nothing yet"],
 )
 async def test_once_upstream_is_well_again_a_pull_does_not_fail_with_an_old_flight_that_gave_upstream_up(
