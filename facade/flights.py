@@ -139,7 +139,7 @@ class Flights:
             self._cluster.blame(flight.wanted.digest, one.offer.holders[0].cid)
         if plan.offer.name is SourceName.UPSTREAM and peers:
             return [Attempt(one) for one in peers]
-        return [Attempt(plan), *(Attempt(one) for one in peers)]
+        return [Attempt(plan, amiss=True), *(Attempt(one) for one in peers)]
 
     async def _ask(self, flight: Flight, plan: Plan, deadline: float) -> None:
         if plan.offer.name is SourceName.UPSTREAM:

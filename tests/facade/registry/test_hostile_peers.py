@@ -1,5 +1,6 @@
 """A peer that lies, stalls, cuts or refuses: with upstream there the right bytes come, without it never wrong ones."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -139,6 +140,21 @@ async def test_a_stranger_too_slow_to_be_done_in_time_is_given_up_for_upstream(
         peer.faults = Faults(trickle_s=0.02)
         answer = await node.blob(image.layers[0].digest)
         assert (answer.data, answer.source) == (image.layers[0].data, "upstream")
+
+
+async def test_a_stranger_given_up_for_an_upstream_that_answers_amiss_is_not_streamed_unverified(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    async with _beside(tmp_path, registry, image, None, lie=True) as (node, peer):
+        assert (await node.manifest("v1")).status == 200
+        registry.fault("blobs", layer.digest, Fault(length=layer.size + 10))
+        peer.faults = Faults(trickle_s=0.02)
+        async with asyncio.TaskGroup() as group:
+            answer = group.create_task(node.blob(layer.digest))
+            await registry.until(lambda: bool(registry.asked("blobs", "GET", layer.digest)))
+            peer.faults = Faults()  # from now on it would be quick
+        assert answer.result().status == 404  # no byte before: the runtime can still go direct
 
 
 @pytest.mark.parametrize(
