@@ -288,7 +288,7 @@ class Blobs:
     async def _from_flight(
         self, request: web.Request, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        size = await flight.ready(self._waits.patience_s)
+        size = await flight.ready(self._waits.patience_s, self._waits.silent_s(is_mirror=asked.form is Form.MIRROR))
         self._go_ahead(request, asked)
         wanted = parse_range(request.headers.get("Range"), size)
         span = range(size) if wanted is None else wanted
