@@ -243,6 +243,14 @@ async def test_while_upstream_is_silent_a_mirrors_client_is_sent_there_and_the_q
     assert (await hasty.blob(layer.digest)).data == layer.data
 
 
+async def test_a_mirrors_client_that_learned_of_a_blob_elsewhere_is_not_kept_waiting_by_a_silent_upstream(
+    hasty: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.fault("blobs", "*", Fault(silent=True))
+    async with asyncio.timeout(QUICK_WAITS.answer_s):
+        assert (await hasty.blob(image.layers[0].digest)).status == 404
+
+
 async def test_an_upstream_that_drips_is_not_silent(hasty: Machine, registry: FakeRegistry, image: FakeImage) -> None:
     assert (await hasty.manifest("v1")).status == 200
     small = image.layers[1]  # it is verified before the headers
