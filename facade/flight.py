@@ -149,8 +149,8 @@ class Flight:
 
     @property
     def _is_silent(self) -> bool:
-        """Whether upstream is asked, and nothing is here yet."""
-        return self._plan is not None and self._plan.offer.name is SourceName.UPSTREAM and not self._received
+        """Whether upstream is asked, nobody is left besides, and nothing is here yet."""
+        return self._plan is not None and self._plan.last and not self._received
 
     def follow(self, plan: Plan) -> None:
         """The next bytes come from `plan`."""
@@ -202,7 +202,8 @@ class Flight:
         """Wait until an answer may begin; returns the size of the blob in bytes.
 
         Raises:
-            UnreachableError: when that takes longer than `limit_s`, or than `silent_s` and upstream gave no byte yet.
+            UnreachableError: when that takes longer than `limit_s`, or than `silent_s` while only upstream is left, and
+                silent.
             LayermeshError: what made the flight fail.
         """
         began = _now()

@@ -36,10 +36,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified."""
+    """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified.
+
+    `last` when nobody is left to be asked after upstream.
+    """
 
     offer: Offer
     streamed: bool
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,12 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     for offer in known:
         if offer not in asked and (offer.believed or not begun):
             return Plan(offer, streamed=offer.believed)
-    if UPSTREAM not in asked:
-        return Plan(UPSTREAM, streamed=True)
-    at = asked.index(UPSTREAM)
+    at = asked.index(UPSTREAM) if UPSTREAM in asked else len(asked)
     done = [*asked[at:], *(attempt.plan.offer for attempt in tried if not attempt.impatient)]
-    return next((Plan(offer, streamed=not tried[at].amiss) for offer in known if offer not in done), None)
+    left = [offer for offer in known if offer not in done]
+    if UPSTREAM not in asked:
+        return Plan(UPSTREAM, streamed=True, last=not left)
+    return Plan(left[0], streamed=not tried[at].amiss) if left else None
 
 
 def done_in_time(got_bytes: int, elapsed_s: float, left_bytes: int, left_s: float) -> bool:
