@@ -215,7 +215,7 @@ class Blobs:
     async def _asked_upstream(self, asked: Asked, is_open: bool) -> _Known:
         """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""
         try:
-            async with asyncio.timeout(self._waits.answer_s):
+            async with asyncio.timeout(min(self._waits.answer_s, self._silent_s(asked))):
                 size = await self._upstream.blob_size(asked.repository, asked.digest)
         except (UnreachableError, TimeoutError) as error:
             holders = await self._neighbours.holders(asked.repository, asked.digest)
@@ -225,6 +225,9 @@ class Blobs:
                 return _Known(None, here=False, is_open=is_open)
             raise UnreachableError(f"{asked.digest}: {error or 'upstream gives no answer'}") from None
         return _Known(size, here=False, is_open=is_open)  # a word opens nothing that is hidden here: the bytes do
+
+    def _silent_s(self, asked: Asked) -> float:
+        return self._waits.silent_s(is_mirror=asked.form is Form.MIRROR)
 
     async def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
         size, holders = known.size, await self._neighbours.holders(asked.repository, asked.digest)
@@ -296,7 +299,7 @@ class Blobs:
     async def _from_flight(
         self, request: web.Request, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        size = await flight.ready(self._waits.patience_s)
+        size = await flight.ready(self._waits.patience_s, self._silent_s(asked))
         self._go_ahead(request, asked)
         wanted = parse_range(request.headers.get("Range"), size)
         span = range(size) if wanted is None else wanted
