@@ -22,7 +22,7 @@ class Timings:
     poll_wait_s: float = 20.0
     """How long a peer may keep a log request open while nothing changes."""
     connect_s: float = 1.0
-    stall_s: float = 2.0
+    stall_s: float = 1.5
     """A body without a byte for so long has stalled."""
     leaf_s: float = 4.0
     """A leaf (1 MiB) that takes longer has stalled as well, however steadily it trickles."""

@@ -9,6 +9,7 @@ import structlog
 
 from facade.metrics import Metrics
 from facade.sources import Plan, SourceName, exposed
+from facade.upstream.credentials import CLIENT
 from node.blobs import Ingest
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.source import LeafWriter, Wanted
@@ -27,6 +28,8 @@ class Flight:
         self.wanted = wanted
         self.is_open = is_open
         """Whether anybody may have these bytes, so that clients of other repositories may join."""
+        self.login = CLIENT.get()
+        """Whose right upstream is asked with, where that counts."""
         self.source: SourceName | None = None
         self.epoch = 0
         self.upstream_failed = False
@@ -147,12 +150,18 @@ class Flight:
             if self.prefix <= before:  # this run of bytes is over: wait for the next write
                 await self._moved()
 
+    @property
+    def _is_silent(self) -> bool:
+        """Whether upstream is asked, nobody is left besides, and nothing is here yet."""
+        return self._plan is not None and self._plan.last and not self._received
+
     def follow(self, plan: Plan) -> None:
         """The next bytes come from `plan`."""
         if not self.exposed:
             self.source = plan.offer.name
         self._streamed = plan.streamed
         self._plan = plan
+        self._wake()
 
     async def verify(self) -> None:
         """Wait until the whole agrees with the digest, then let the readers have the last piece.
@@ -192,16 +201,19 @@ class Flight:
             self._wake()
         self._unopened.clear()
 
-    async def ready(self, limit_s: float) -> int:
+    async def ready(self, limit_s: float, silent_s: float) -> int:
         """Wait until an answer may begin; returns the size of the blob in bytes.
 
         Raises:
-            UnreachableError: when that takes longer than `limit_s`.
+            UnreachableError: when that takes longer than `limit_s`, or than `silent_s` while only upstream is left, and
+                silent.
             LayermeshError: what made the flight fail.
         """
+        began = _now()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
                 while self._failure is None and not self._verified and not self.exposed:
+                    limit.reschedule(began + (silent_s if self._is_silent else limit_s))
                     await self._moved()
         except TimeoutError:
             raise UnreachableError(f"{self.wanted.digest}: no source gave it within {limit_s:g} s") from None

@@ -141,13 +141,13 @@ class Flights:
             self._cluster.blame(flight.wanted.digest, one.offer.holders[0].cid)
         if plan.offer.name is SourceName.UPSTREAM and peers:
             return [Attempt(one) for one in peers]
-        return [Attempt(plan), *(Attempt(one) for one in peers)]
+        return [Attempt(plan, amiss=True), *(Attempt(one) for one in peers)]
 
     async def _ask(self, flight: Flight, plan: Plan, deadline: float) -> None:
         if plan.offer.name is SourceName.UPSTREAM:
             if flight.wanted.repository.namespace == OWN:
                 raise UnreachableError(f"{flight.wanted.digest}: the members that have it are away")
-            await self._upstream.fill(flight.wanted, flight)
+            await self._ask_upstream(flight, plan)
             return
         if flight.size is None:
             flight.expect(plan.offer.holders[0].size)
@@ -155,6 +155,24 @@ class Flights:
             await self._cluster.fetch(flight.wanted, plan.offer.holders, flight)
         else:
             await self._ask_strangers(flight, plan, deadline)
+
+    async def _ask_upstream(self, flight: Flight, plan: Plan) -> None:
+        """While strangers could still give it, upstream may not be silent for long."""
+        loop = asyncio.get_running_loop()
+        had = flight.received
+
+        def look() -> None:
+            if flight.received == had and not plan.last:
+                limit.reschedule(loop.time())
+
+        looking = loop.call_later(self._waits.fallback_s, look)
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._upstream.fill(flight.wanted, flight)
+        except TimeoutError:
+            raise UnreachableError(f"{flight.wanted.digest}: upstream is silent, and strangers have it") from None
+        finally:
+            looking.cancel()
 
     async def _ask_strangers(self, flight: Flight, plan: Plan, deadline: float) -> None:
         """Nobody gets their bytes before all are verified: who cannot be done by the deadline is given up early."""

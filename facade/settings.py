@@ -24,12 +24,14 @@ class Waits:
     """How long headers of a blob may wait (newer containerd gives up after 30)."""
     strangers_s: float = 15.0
     """How much of that strangers get for a blob to be fetched and verified whole, before upstream is asked."""
-    look_s: float = 1.5
+    look_s: float = 1.0
     """When strangers are looked at: those that would not be done in time are given up for upstream then."""
     answer_s: float = 5.0
     """How long headers may wait otherwise."""
-    fallback_s: float = 3.0
+    fallback_s: float = 2.0
     """How long upstream may take while something else could answer in its place."""
+    handover_s: float = 2.8
+    """How long upstream may be silent before a runtime that can go there itself is sent there."""
     nearby_s: float = 1.0
     """How long peers may take for a manifest that upstream could give as well."""
     progress_s: float = 5.0
@@ -40,6 +42,10 @@ class Waits:
     """How old a tag observation may be that is served while upstream cannot answer."""
     proof_s: float = 86400.0
     """How long an anonymous read upstream proves that a manifest is public."""
+
+    def silent_s(self, *, is_mirror: bool) -> float:
+        """How long a client waits for an upstream that gives nothing yet; who comes to a mirror can go there itself."""
+        return min(self.handover_s, self.patience_s) if is_mirror else self.patience_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A digest -> CID mapping that somebody else tells us is a hint. A member's is believed: its bytes may go on to the client
 while they come. A stranger's is not: its bytes are held until the whole blob agrees with its digest, for as long as
-`patience` lasts; then upstream is asked, and only where upstream cannot answer are a stranger's bytes streamed.
+`patience` lasts; then upstream is asked, and only where upstream cannot answer are a stranger's bytes streamed. Where
+upstream answers with something else than the blob, a client may do better without us: it gets no unverified byte.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,18 +36,26 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified."""
+    """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified.
+
+    `last` when nobody is left to be asked after upstream.
+    """
 
     offer: Offer
     streamed: bool
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A plan that did not give the blob; `impatient` when it was only too slow."""
+    """A plan that did not give the blob.
+
+    `impatient` when it was only too slow, `amiss` when it gave something that the blob is not.
+    """
 
     plan: Plan
     impatient: bool = False
+    amiss: bool = False
 
 
 UPSTREAM = Offer(SourceName.UPSTREAM)
@@ -74,16 +83,19 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     """The plan worth following now; None when every source has been asked.
 
     `known` holds the peers' offers in order, `begun` says that a client already has bytes, which strangers cannot go on
-    with unless upstream fails too. Strangers that were merely too slow come after upstream, streamed then.
+    with unless upstream fails too. Strangers that were merely too slow come once more after upstream, streamed then,
+    unless upstream did answer.
     """
     asked = [attempt.plan.offer for attempt in tried]
     for offer in known:
         if offer not in asked and (offer.believed or not begun):
             return Plan(offer, streamed=offer.believed)
+    at = asked.index(UPSTREAM) if UPSTREAM in asked else len(asked)
+    done = [*asked[at:], *(attempt.plan.offer for attempt in tried if not attempt.impatient)]
+    left = [offer for offer in known if offer not in done]
     if UPSTREAM not in asked:
-        return Plan(UPSTREAM, streamed=True)
-    done = [attempt.plan.offer for attempt in tried if not attempt.impatient]
-    return next((Plan(offer, streamed=True) for offer in known if offer not in done), None)
+        return Plan(UPSTREAM, streamed=True, last=not left)
+    return Plan(left[0], streamed=not tried[at].amiss) if left else None
 
 
 def done_in_time(got_bytes: int, elapsed_s: float, left_bytes: int, left_s: float) -> bool:

@@ -130,7 +130,10 @@ class FileSender:
     async def _by_loop(self) -> None:
         loop, file = asyncio.get_running_loop(), self._file
         position = self._start + self.sent
-        self.sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
+        try:
+            self.sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
+        except asyncio.SendfileNotAvailableError:  # said of every error before the first byte
+            raise ConnectionResetError("the client has gone") from None
 
     async def _drained(self) -> None:
         """The head of the answer goes first."""

@@ -183,7 +183,7 @@ class Registry:
         manifests = self._own.manifest if asked.form is Form.OWN else self._manifests.get
         state = self._state(asked.form)  # of before: what changes meanwhile may make the answer an old one
         try:
-            async with asyncio.timeout(self._waits.patience_s):
+            async with asyncio.timeout(self._waits.silent_s(is_mirror=asked.form is Form.MIRROR)):
                 answer = await manifests(asked.repository, asked.selector)
         except TimeoutError:
             raise UnreachableError(f"{asked.repository}: no source answered in time") from None

@@ -24,6 +24,7 @@ from facade.settings import Waits
 from facade.sources import SourceName
 from facade.upstream.client import Passage
 from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.credentials import CLIENT
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import (
@@ -66,6 +67,11 @@ class _Known:
     here: bool
     is_open: bool
     """Whether what is fetched for this repository may be had by anybody."""
+
+
+def _same_question(flight: Flight, asked: Asked | Wanted) -> bool:
+    """Whether upstream is asked by a flight as it would be for this client."""
+    return flight.wanted.repository == asked.repository and flight.login == CLIENT.get()
 
 
 class Blobs:
@@ -133,15 +139,15 @@ class Blobs:
             log.warning("disk full: passing through without keeping", digest=str(asked.digest))
             return await self._pass_through(request, replace(wanted, size=flight.size), headers)
         except (NotFoundError, DeniedError, UnreachableError, MismatchError):
-            if joined is None or (joined.wanted.repository == asked.repository and not came_late):
+            if joined is None or (_same_question(joined, asked) and not came_late):
                 raise
-            # another repository's failure, or one from before this request, is not ours
+            # a failure of another repository or login, or one from before this request, is not ours
             return await self._from_flight(request, asked, self._own_flight(wanted, known), False, headers)
 
     def _own_flight(self, wanted: Wanted, known: _Known) -> Flight:
         """A flight for the same repository; one for all that saw the last one fail."""
         flight = self._flights.current(wanted)
-        if flight is None or flight.wanted.repository != wanted.repository:
+        if flight is None or not _same_question(flight, wanted):
             flight = self._flights.start(wanted, is_open=known.is_open)
         return flight
 
@@ -209,7 +215,7 @@ class Blobs:
     async def _asked_upstream(self, asked: Asked, is_open: bool) -> _Known:
         """Only the client names this digest, or a link that nothing confirmed: upstream knows if it is there."""
         try:
-            async with asyncio.timeout(self._waits.answer_s):
+            async with asyncio.timeout(min(self._waits.answer_s, self._silent_s(asked))):
                 size = await self._upstream.blob_size(asked.repository, asked.digest)
         except (UnreachableError, TimeoutError) as error:
             holders = await self._neighbours.holders(asked.repository, asked.digest)
@@ -219,6 +225,9 @@ class Blobs:
                 return _Known(None, here=False, is_open=is_open)
             raise UnreachableError(f"{asked.digest}: {error or 'upstream gives no answer'}") from None
         return _Known(size, here=False, is_open=is_open)  # a word opens nothing that is hidden here: the bytes do
+
+    def _silent_s(self, asked: Asked) -> float:
+        return self._waits.silent_s(is_mirror=asked.form is Form.MIRROR)
 
     async def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
         size, holders = known.size, await self._neighbours.holders(asked.repository, asked.digest)
@@ -290,7 +299,7 @@ class Blobs:
     async def _from_flight(
         self, request: web.Request, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        size = await flight.ready(self._waits.patience_s)
+        size = await flight.ready(self._waits.patience_s, self._silent_s(asked))
         self._go_ahead(request, asked)
         wanted = parse_range(request.headers.get("Range"), size)
         span = range(size) if wanted is None else wanted

@@ -130,9 +130,7 @@ class Manifests:
         known = self._last_seen(repository, tag, own)
         if known is None and not self._has_peers():
             fetched = await self._upstream.manifest(repository, tag)  # one round trip: nobody near could have it
-            await self._keep(repository, fetched)
-            await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
-            return Answer(fetched.manifest, SourceName.UPSTREAM, holds_s=policy.holds_s(0.0))
+            return await self._first_seen(repository, tag, fetched, policy)
         resolved = await self._resolve(repository, tag, known, policy)
         if resolved is None:
             assert known is not None, "without a known meaning, a tag that cannot be resolved raises"
@@ -140,9 +138,20 @@ class Manifests:
             return replace(answer, seen_at=known.at, seen_by=known.by, holds_s=0.0)
         digest = resolved.descriptor.digest
         proof = await self._proofs.of_answer(repository, digest, resolved.anonymous)
-        answer = await self._by_digest(repository, digest, proof)
+        try:
+            answer = await self._by_digest(repository, digest, proof)
+        except NotFoundError:
+            fetched = await self._upstream.manifest(repository, tag)
+            if fetched.manifest.digest == digest:
+                raise
+            return await self._first_seen(repository, tag, fetched, policy)  # the header of the HEAD was wrong
         await self._see(repository, tag, digest, answer.manifest.media_type)
         return replace(answer, holds_s=policy.holds_s(0.0))
+
+    async def _first_seen(self, repository: Repository, tag: Tag, fetched: Fetched, policy: TagPolicy) -> Answer:
+        await self._keep(repository, fetched)
+        await self._see(repository, tag, fetched.manifest.digest, fetched.manifest.media_type)
+        return Answer(fetched.manifest, SourceName.UPSTREAM, holds_s=policy.holds_s(0.0))
 
     async def _unasked(self, repository: Repository, own: _LastSeen, policy: TagPolicy) -> Answer | None:
         """What upstream told this node of a tag, where the operator lets that count; None when upstream is to be asked.

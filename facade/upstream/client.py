@@ -167,17 +167,24 @@ class Upstreams:
         return self._quotas.known
 
     async def manifest(self, repository: Repository, selector: Tag | Digest) -> Fetched:
-        """GET a manifest or index, verified against the digest asked for, or the one that upstream names.
+        """GET a manifest or index, verified against the digest asked for, whatever the header says.
+
+        The bytes of a tag that are not those that the header names give way to those; where upstream has none by that
+        name, the header is wrong, and counts for nothing (so does Docker).
 
         Raises:
-            MismatchError: when the bytes are not what their digest, header or media type says, or no manifest we know.
+            MismatchError: when the bytes are not what their digest or media type says, or no manifest we know.
         """
         answer, data, anonymous = await self._document(repository, f"manifests/{selector}")
         named = _named_digest(answer)
         wanted = selector if isinstance(selector, Digest) else named
-        for digest in (wanted, named):
-            if digest is not None and Digest.of(data, digest.algorithm) != digest:
-                raise MismatchError(f"{repository}: upstream's manifest {selector} does not hash to {digest}")
+        if wanted is not None and Digest.of(data, wanted.algorithm) != wanted:
+            if isinstance(selector, Digest):
+                raise MismatchError(f"{repository}: upstream's manifest does not hash to {selector}")
+            try:
+                return await self.manifest(repository, wanted)
+            except NotFoundError:
+                wanted = None
         try:
             manifest = parse_manifest(data, answer.headers.get("Content-Type"), wanted)
         except InvalidError as error:
@@ -203,17 +210,18 @@ class Upstreams:
                 answer.close()
 
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved:
-        """HEAD a manifest: its media type, digest and size; where upstream leaves one out, it is fetched.
+        """HEAD a manifest: its media type, digest and size; where upstream leaves one out, or names another digest than
+        the one asked for, it is fetched.
 
         Raises:
-            MismatchError: when upstream names another digest than the one asked for.
+            MismatchError: as `manifest`.
         """
         answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=NO_HEAD)
         answer.close()
         named, size = _named_digest(answer), answer.length
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if isinstance(selector, Digest):
-            named = _agreed(repository, selector, named)
+            named = _agreed(selector, named)
         if answer.status != 200 or named is None or size is None or media_type not in MANIFEST_TYPES:
             fetched = await self.manifest(repository, selector)
             found = fetched.manifest
@@ -338,10 +346,8 @@ def _named_digest(answer: Answer) -> Digest | None:
         raise MismatchError(f"{answer.url.host}: Docker-Content-Digest: {error}") from None
 
 
-def _agreed(repository: Repository, wanted: Digest, named: Digest | None) -> Digest:
-    if named is not None and named.algorithm is wanted.algorithm and named != wanted:
-        raise MismatchError(f"{repository}: upstream answers with {named} when asked for {wanted}")
-    return wanted
+def _agreed(wanted: Digest, named: Digest | None) -> Digest | None:
+    return None if named is not None and named.algorithm is wanted.algorithm and named != wanted else wanted
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

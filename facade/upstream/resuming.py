@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Final
 
 from facade.upstream.blob import UpstreamBlob
 from facade.upstream.bodies import Pace, pour_once
@@ -12,15 +11,12 @@ from facade.upstream.wire import Answer, BrokenBodyError, Limits, StalledBodyErr
 from node.errors import UnreachableError
 from node.source import Sink, Wanted
 
-FORWARD_BYTES: Final = 1024 * 1024
-"""A connection that brought so much was not in vain."""
-
 
 class Resuming:
     """Goes on at once, then behind pauses, as long as that brings a body forward.
 
     The next byte must come within `resume_s` of a break, and within `hurry_s` of a stall, for clients have waited long
-    already. The tries in vain are counted, and those alone.
+    already. The tries in vain, those that bring less than `least_bytes`, are counted, and those alone.
     """
 
     def __init__(self, limits: Limits, draw: Callable[[], float]) -> None:
@@ -105,7 +101,7 @@ class Resuming:
 
     def _count(self, error: UnreachableError, in_vain: int, brought: int) -> int:
         """How many tries in vain that makes in a row; too many raise what the last one failed with."""
-        in_vain = 1 if brought >= FORWARD_BYTES else in_vain + 1
+        in_vain = 1 if brought >= self._limits.least_bytes else in_vain + 1
         if in_vain >= self._limits.retry.tries:
             raise error
         return in_vain

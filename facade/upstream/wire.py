@@ -50,7 +50,7 @@ class Limits:
     connection, one that stalled `hurry_s`. `retry` is for questions without an answer.
     """
 
-    connect_s: float = 2.5
+    connect_s: float = 1.5
     headers_s: float = 5.0
     turn_s: float = 2.5
     stall_s: float = 3.0

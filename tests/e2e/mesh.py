@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from node.digest import Digest
 from tests.e2e.network import Host, Network
 from tests.e2e.process import Process, wait_until
-from tests.e2e.registry import Registry
 
 LAYERMESH: Final = str(Path(sys.executable).parent / "layermesh")
 FACADE: Final = "http://127.0.0.1:5050"
@@ -21,6 +20,14 @@ _OWN_DISK: Final = 'mount -t tmpfs -o size="$1"m tmpfs "$0" && shift && exec "$@
 _DISK_FILE: Final = 'mkdir -p "$0" && mount -o loop,commit=300 "$1" "$0" && shift && exec "$@"'
 _SAMPLE: Final = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+
+
+class Upstream(Protocol):
+    """A registry that stands for `docker.io`."""
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
 
 
 @dataclass
@@ -34,7 +41,7 @@ class Node:
 
     @classmethod
     def start(
-        cls, host: Host, registry: Registry, *options: str, disk_mib: int | None = None, disk_file: Path | None = None
+        cls, host: Host, registry: Upstream, *options: str, disk_mib: int | None = None, disk_file: Path | None = None
     ) -> Self:
         """`layermesh up`, on a disk of this size or from `make_disk`; ask `wait_ready` before anything else."""
         data = host.folder / "layermesh"
@@ -111,7 +118,7 @@ def sample(host: Host, admin: str, metric: str, **labels: str) -> float:
     return sum(found)
 
 
-def start_nodes(network: Network, registry: Registry, names: str, *options: str) -> list[Node]:
+def start_nodes(network: Network, registry: Upstream, names: str, *options: str) -> list[Node]:
     """A node on a machine of its own for each letter of `names`; they are ready, and have met."""
     nodes = [Node.start(network.host(name), registry, *options) for name in names]
     for node in nodes:

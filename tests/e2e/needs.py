@@ -60,5 +60,5 @@ def built(tool: str) -> str:
     """Where a tool is that is built from its Go module; the test is skipped where it is not."""
     path = _BUILT / tool
     if not path.exists():
-        pytest.skip(f"{tool} not built: install Go 1.24 or newer and run `make provision` as root (Debian)")
+        pytest.skip(f"{tool} not built: install Go 1.26.6 or newer and run `make provision` as root (Debian)")
     return str(path)

@@ -31,7 +31,7 @@ from tests.e2e.mesh import start_nodes
 from tests.e2e.network import Host, Network
 from tests.e2e.registry import Registry
 from tests.e2e.runtimes.buildkit import BuildKit
-from tests.e2e.runtimes.containerd import Containerd
+from tests.e2e.runtimes.containerd import Containerd, Containerd24
 from tests.e2e.runtimes.containers import Podman, Skopeo
 from tests.e2e.runtimes.cri import Cri
 from tests.e2e.runtimes.docker import Docker
@@ -72,7 +72,7 @@ def named(namespace: str) -> str:
     return f"{namespace}/{REPOSITORY}:1"
 
 
-@pytest.mark.parametrize("kind", [Containerd, Cri, Podman, Skopeo])
+@pytest.mark.parametrize("kind", [Containerd, Containerd24, Cri, Podman, Skopeo])
 def test_a_login_counts_as_a_mirror_and_by_full_name(corporate: Corporate, kind: Starts) -> None:
     client = kind.start(corporate.node.host, Mirrors())
     for namespace in PRIVATE:
@@ -108,11 +108,8 @@ def test_buildkit_by_full_name(corporate: Corporate) -> None:
     assert corporate.outcomes(buildkit, f"{FACADE}/", BY_FULL_NAME) == BY_FULL_NAME
 
 
-@pytest.mark.parametrize("kind", [Podman, Skopeo])
-def test_podman_and_skopeo_have_a_login_for_each_namespace(
-    corporate: Corporate, kind: type[Podman] | type[Skopeo]
-) -> None:
-    client = kind.start(corporate.node.host, Mirrors())
+def test_podman_has_a_login_for_each_namespace(corporate: Corporate) -> None:
+    client = Podman.start(corporate.node.host, Mirrors())
     client.mirror(PASSTHROUGH, corporate.registry.address)
     one, other = f"{FACADE}/{named(PASSTHROUGH)}", f"{FACADE}/{named(OTHER)}"
     of_one = {f"{FACADE}/{PASSTHROUGH}": ALICE}
@@ -130,4 +127,4 @@ def test_a_pull_secret_goes_to_the_mirror_unless_it_names_a_server(corporate: Co
     auth = b64encode(f"{user}:{password}".encode()).decode()
     for address, outcome in {"": NODE, f"http://{FACADE}": NODE, corporate.registry.url: DIRECT}.items():
         server = {"server_address": address} if address else {}
-        assert corporate.outcome(lambda: cri.pull(named(PASSTHROUGH), auth=auth, **server)) == outcome  # noqa: B023
+        assert corporate.outcome(lambda: cri.pull_with(named(PASSTHROUGH), auth=auth, **server)) == outcome  # noqa: B023

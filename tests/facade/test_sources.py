@@ -51,6 +51,21 @@ def test_a_slow_stranger_is_streamed_only_after_upstream_failed() -> None:
     assert [(plan.offer is UPSTREAM, plan.streamed) for plan in plans] == [(False, False), (True, True), (False, True)]
 
 
+def test_where_upstream_answered_amiss_a_slow_stranger_is_asked_again_and_still_held_back() -> None:
+    known = offers([_holder("s")], 10)
+    slow = Attempt(Plan(known[0], streamed=False), impatient=True)
+    wrong = Attempt(Plan(UPSTREAM, streamed=True), amiss=True)
+    assert next_plan(known, [slow, wrong]) == Plan(known[0], streamed=False)
+    assert next_plan(known, [slow, wrong, slow]) is None
+
+
+def test_upstream_is_the_last_unless_a_slow_stranger_is_left() -> None:
+    known = offers([_holder("s")], 10)
+    slow = Attempt(Plan(known[0], streamed=False), impatient=True)
+    assert next_plan(known, [slow]) == Plan(UPSTREAM, streamed=True, last=False)
+    assert next_plan(known, [Attempt(slow.plan)]) == Plan(UPSTREAM, streamed=True, last=True)
+
+
 def test_a_stranger_that_failed_is_not_asked_again() -> None:
     plans = _all_plans(offers([_holder("s")], 10))
     assert [plan.offer is UPSTREAM for plan in plans] == [False, True]

@@ -104,7 +104,7 @@ async def send_body(
         if pause_s:
             with suppress(TimeoutError):
                 await asyncio.wait_for(released.wait(), pause_s)
-    if fault.stall_after is not None:
+    if fault.stall_after is not None and len(view) < len(data):  # who has it all may use the connection again
         await released.wait()
     if request.transport is not None and (stops or (response.content_length or 0) > len(view)):
         request.transport.close()

@@ -46,7 +46,8 @@ class _Repository:
 
 
 class FakeRegistry:
-    """On 127.0.0.1; `async with` starts and stops it. `auth`, `files` and the switches may be changed at any time.
+    """On `host`, an address of this machine; `async with` starts and stops it. `auth`, `files` and the switches may be
+    changed at any time.
 
     `files`: raw path with query -> content, for what redirects lead to. `silent`: accept everything and answer nothing.
     `concurrent`: the most blob bodies that were ever on their way at once. `sent`: digest -> body bytes of blobs sent.
@@ -71,7 +72,6 @@ class FakeRegistry:
         self._flying = 0
         self._released = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._open: set[asyncio.Transport] = set()
         self._peers: set[tuple[str, int]] = set()
         self._runner: web.ServerRunner | None = None
 
@@ -104,7 +104,7 @@ class FakeRegistry:
         self._released.clear()
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, self._host, self.port, ssl_context=self._tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -114,8 +114,9 @@ class FakeRegistry:
         runner, self._runner = self._runner, None
         for site in list(runner.sites):
             await site.stop()
-        for transport in list(self._open):
-            transport.abort()
+        server = runner.server
+        for transport in [each.transport for each in server.connections if each.transport] if server else []:
+            transport.abort()  # also what was closed and is not taken by anybody
         self._released.set()
         await runner.cleanup()
 
@@ -200,20 +201,16 @@ class FakeRegistry:
         await self._notify()
         transport = request.transport
         assert transport is not None
-        self._open.add(transport)
         self._peers.add(transport.get_extra_info("peername")[:2])
         self.connections = len(self._peers)
-        try:
-            fault = self._pick(kind, selector, request)
-            is_silent = fault.silent or self.silent
-            if is_silent:
-                await self._released.wait()
-            if is_silent or fault.reset:
-                transport.abort()
-                return web.Response(status=500)
-            return await self._respond(request, kind, repository, selector, fault)
-        finally:
-            self._open.discard(transport)
+        fault = self._pick(kind, selector, request)
+        is_silent = fault.silent or self.silent
+        if is_silent:
+            await self._released.wait()
+        if is_silent or fault.reset:
+            transport.abort()
+            return web.Response(status=500)
+        return await self._respond(request, kind, repository, selector, fault)
 
     def _pick(self, kind: Kind, selector: str, request: web.BaseRequest) -> Fault:
         for key in (selector, "*"):

@@ -47,7 +47,7 @@ def _truth(image: FakeImage) -> dict[str, bytes]:
 async def _pull(runtime: str, image: FakeImage, mirror: FakeRegistry, upstream: FakeRegistry) -> tuple[str, Line]:
     """How a pull ends: `whole`, or the stage that failed."""
     hosts = [Host(mirror.url, is_mirror=True), Host(upstream.url)]
-    patience = Patience(headers_s=0.5, body_s=0.5, pause_s=0.01, second_s=0.0)
+    patience = Patience(headers_s=0.5, body_s=0.5, pause_s=0.01, config_pause_s=0.01, second_s=0.0)
     async with Line(patience, _truth(image)) as line:
         try:
             pulled = await RUNTIMES[runtime](hosts).pull(line, "team/app", "v1")
@@ -93,6 +93,45 @@ async def test_what_a_mirror_does_with_a_blob_ends_as_with_the_real_ones(
     how, _ = await _pull(runtime, image, mirror, upstream)
     assert how == {"containerd": containerd, "docker": docker, "podman": podman}[runtime]
     mirror.heal()
+
+
+@pytest.mark.parametrize(
+    ("fault", "ranges"),
+    [
+        (Fault(cut_after=150_000), ["", "bytes=150000-", "bytes=300000-"]),
+        (Fault(cut_after=50_000), ["", *(f"bytes={50_000 * tried}-" for tried in range(1, 6))]),
+        (Fault(status=500), [""] * 6),
+        (Fault(flip_at=10), [""]),
+    ],
+    ids=["cuts", "more cuts than it bears", "500", "wrong bytes"],
+)
+async def test_docker_asks_six_times_for_a_layer(
+    image: FakeImage, mirror: FakeRegistry, upstream: FakeRegistry, fault: Fault, ranges: list[str]
+) -> None:
+    layer = image.layers[0].digest
+    mirror.fault("blobs", layer, fault)
+    how, _ = await _pull("docker", image, mirror, upstream)
+    assert how == "whole"
+    assert [seen.headers.get("Range", "") for seen in mirror.asked("blobs", "GET", layer)] == ranges
+
+
+async def test_docker_begins_a_layer_anew_where_a_range_is_refused(
+    image: FakeImage, mirror: FakeRegistry, upstream: FakeRegistry
+) -> None:
+    layer = image.layers[0].digest
+    mirror.fault("blobs", layer, Fault(cut_after=100_000, times=1))
+    mirror.fault("blobs", "*", Fault(status=404, ranged=True))
+    how, _ = await _pull("docker", image, mirror, upstream)
+    assert how == "whole" and not upstream.asked("blobs")
+
+
+async def test_docker_asks_five_times_for_a_config_and_for_all_of_it(
+    image: FakeImage, mirror: FakeRegistry, upstream: FakeRegistry
+) -> None:
+    mirror.fault("blobs", image.config.digest, Fault(cut_after=10))
+    how, _ = await _pull("docker", image, mirror, upstream)
+    asked = mirror.asked("blobs", "GET", image.config.digest)
+    assert how == "whole" and len(asked) == 5 and not any("Range" in seen.headers for seen in asked)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ async def test_a_client_that_leaves_ends_the_sending(tmp_path: Path) -> None:
         with path.open("rb") as file:
             sending = asyncio.ensure_future(FileSender(transport, file, 0, 40 * MIB).run())
             await _read(client, MIB)
+            client.close()
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(sending, 10)
+
+
+async def test_a_client_that_leaves_before_the_first_byte_went_ends_the_sending(tmp_path: Path) -> None:
+    path = _file(tmp_path, MIB)
+    async with _connected() as (transport, client):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(transport.get_extra_info("socket").fileno(), bytes(MIB))  # it takes nothing any more
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(FileSender(transport, file, 0, MIB).run())
+            await asyncio.sleep(0)
             client.close()
             with pytest.raises(ConnectionError):
                 await asyncio.wait_for(sending, 10)

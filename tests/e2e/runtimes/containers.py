@@ -14,18 +14,20 @@ from tests.e2e.runtimes.runtime import AMD64, Login, Mirrors, said
 
 _REGISTRIES = """\
 [[registry]]
-prefix = "docker.io"
-location = "docker.io"
-
-[[registry.mirror]]
-location = "{mirror}/docker.io"
+location = "{facade}"
 insecure = true
 
 [[registry]]
-location = "{mirror}"
+prefix = "docker.io"
+location = "{upstream}"
 insecure = true
 """
 _MIRROR = """
+[[registry.mirror]]
+location = "{facade}/docker.io"
+insecure = true
+"""
+_NAMESPACE = """
 [[registry]]
 prefix = "{namespace}"
 location = "{server}"
@@ -54,7 +56,9 @@ _OWN_CACHE = 'mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/cont
 def _configure(folder: Path, mirrors: Mirrors) -> dict[str, str]:
     """Write the configuration both read; the environment that makes them read it is returned."""
     folder.mkdir(parents=True)
-    (folder / "registries.conf").write_text(_REGISTRIES.format(mirror=mirrors.facade))
+    registries = _REGISTRIES + (_MIRROR if mirrors.mirrored else "")
+    written = registries.format(facade=mirrors.facade, upstream=mirrors.upstream or "docker.io")
+    (folder / "registries.conf").write_text(written)
     (folder / "containers.conf").write_text(_ENGINE)
     (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
     (folder / "policy.json").write_text(json.dumps(_POLICY))
@@ -70,7 +74,7 @@ def _configure(folder: Path, mirrors: Mirrors) -> dict[str, str]:
 
 def _add_mirror(folder: Path, mirrors: Mirrors, namespace: str, server: str) -> None:
     with (folder / "registries.conf").open("a") as file:
-        file.write(_MIRROR.format(namespace=namespace, server=server, mirror=mirrors.facade))
+        file.write(_NAMESPACE.format(namespace=namespace, server=server, mirror=mirrors.facade))
 
 
 def _log_in(host: Host, environment: dict[str, str], program: str, logins: Mapping[str, Login]) -> None:

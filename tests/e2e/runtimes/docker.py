@@ -34,8 +34,9 @@ class Docker:
         untouched = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]
         own = ["--config-file", str(config), "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
         own += ["--pidfile", f"{folder}/pid", "--containerd", str(containerd.socket)]
-        mirror = f"--registry-mirror=http://{mirrors.docker}"
-        argv = ["dockerd", "--host", f"unix://{folder}/docker.sock", mirror, *untouched, *own]
+        asked = [mirrors.docker] * mirrors.mirrored + [mirrors.upstream or ""] * bool(mirrors.upstream)
+        own += [f"--registry-mirror=http://{each}" for each in asked]  # asked in this order
+        argv = ["dockerd", "--host", f"unix://{folder}/docker.sock", *untouched, *own]
         runtime = cls(host, folder, host.start([*ALONE, *argv], name="dockerd"))
         runtime.daemon.until(runtime._answers, "dockerd answers", within_s=30)
         return runtime

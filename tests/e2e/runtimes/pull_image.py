@@ -1,9 +1,8 @@
-"""One call of the container runtime interface (its api.proto), as a kubelet makes it.
+"""A pull over the container runtime interface (its api.proto), as a kubelet asks for it; then the image is forgotten.
 
 A program of its own, as gRPC keeps threads and files for as long as its process lives:
 
-    pull_image.py SOCKET PullImage IMAGE '{"username": "...", "password": "..."}'
-    pull_image.py SOCKET RemoveImage IMAGE '{}'
+    pull_image.py SOCKET IMAGE '{"username": "...", "password": "..."}'
 """
 
 import json
@@ -34,11 +33,12 @@ def encode(image: str, auth: Mapping[str, str]) -> bytes:
 
 def main() -> None:
     """Ask; where that fails, end with exit status 1 and what the runtime said."""
-    socket, method, image, auth = sys.argv[1:]
+    socket, image, auth = sys.argv[1:]
     with grpc.insecure_channel(f"unix:{socket}") as channel:
-        ask = channel.unary_unary(f"/runtime.v1.ImageService/{method}")
         try:
-            ask(encode(image, json.loads(auth)), timeout=60, wait_for_ready=True)
+            for method, login in (("PullImage", json.loads(auth)), ("RemoveImage", {})):
+                ask = channel.unary_unary(f"/runtime.v1.ImageService/{method}")
+                ask(encode(image, login), timeout=60, wait_for_ready=True)
         except grpc.RpcError as error:
             sys.exit(str(error))
 

@@ -14,10 +14,14 @@ ARM64 = "linux/arm64"
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """Where `docker.io` is mirrored, as seen from the runtime's own host."""
+    """Where `docker.io` is mirrored, as seen from the runtime's own host, and where it is itself."""
 
     facade: str = "127.0.0.1:5050"
     docker: str = "127.0.0.1:5053"
+    upstream: str | None = None
+    """An address that stands for `docker.io` and speaks plain HTTP; None: the real one, to which there is no way."""
+    mirrored: bool = True
+    """False: the runtime asks `upstream` and nobody else."""
 
 
 Login = tuple[str, str]
@@ -25,7 +29,7 @@ Login = tuple[str, str]
 
 
 class Runtime(Protocol):
-    """A container runtime whose only way to `docker.io` is the mirror: its host has no route to the real one."""
+    """A container runtime that has no way to the real `docker.io`: its mirror is all it has, or what stands for it."""
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to pull `docker.io/...`, by tag or digest; the process ends when the image is here."""

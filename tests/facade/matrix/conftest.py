@@ -32,7 +32,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         results.end()
     path = Path(os.environ.get("MATRIX_REPORT") or folder / "added.txt")
     path.write_text(table(results.done, SCALE))
-    request.config.stash[_REPORT] = "\n".join([*summary(results.done), f"added time of every cell: {path}"])
+    request.config.stash[_REPORT] = "\n".join([*summary(results.done, SCALE), f"added time of every cell: {path}"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

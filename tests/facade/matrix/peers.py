@@ -17,7 +17,9 @@ _FAULTS = {
 
 
 @asynccontextmanager
-async def peer_with(image: FakeImage, how: str, secret: bytes | None) -> AsyncIterator[FakePeer]:
+async def peer_with(
+    image: FakeImage, how: str, secret: bytes | None, host: str = "127.0.0.1"
+) -> AsyncIterator[FakePeer]:
     """A peer that says that it holds the image, and has seen its tag; it behaves until it is told to misbehave.
 
     Who lies about the mapping does so about the layers alone: with any other lie it is found out before they are asked.
@@ -27,7 +29,7 @@ async def peer_with(image: FakeImage, how: str, secret: bytes | None) -> AsyncIt
         lies = how == "lies-about-the-mapping" and blob in image.layers
         peer.hold(bytes(blob.size) if lies else blob.data, blob.digest)
     peer.see(TAG, image.manifest.digest, time.time() - 60, NAME)
-    async with fake_peer(peer) as running:
+    async with fake_peer(peer, host) as running:
         yield running
 
 

@@ -2,11 +2,14 @@
 
 import statistics
 from collections.abc import Mapping
+from typing import Final
 
 from tests.facade.matrix.cells import CELLS, RUNTIMES, Cell, Result
 from tests.facade.matrix.upstreams import UPSTREAMS
 
 _COLUMNS = tuple(dict.fromkeys(cell.column for cell in CELLS))
+MOST_S: Final = 3.0
+"""What a failing source may cost a pull, with waits as they are by default."""
 _SHORT = {"lies-about-bytes": "bytes", "lies-about-the-mapping": "mapping", "-stranger": " s", "-member": " m"}
 
 
@@ -23,18 +26,48 @@ def table(results: Mapping[Cell, Result], scale: float) -> str:
             for upstream in UPSTREAMS
         ]
         lines += ["", *_aligned([[runtime, *(_heading(column) for column in _COLUMNS)], *rows])]
-    return "\n".join([*lines, "", *summary(results)]) + "\n"
+    return "\n".join([*lines, "", *summary(results, scale)]) + "\n"
 
 
-def summary(results: Mapping[Cell, Result]) -> list[str]:
-    """The median, and the worst cells."""
-    added = {cell: _added(result) for cell, result in results.items() if result.through.ok and result.direct.ok}
+def summary(results: Mapping[Cell, Result], scale: float) -> list[str]:
+    """What was added where no source fails and where one does, the cells that cost too much, and the longest waits."""
+    both = {cell: result for cell, result in results.items() if result.through.ok and result.direct.ok}
+    well = {cell: _added(result) for cell, result in both.items() if cell.is_well}
+    ill = {cell: _added(result) for cell, result in both.items() if not cell.is_well}
+    lost = {cell: _added(result) for cell, result in results.items() if not result.through.ok and not result.direct.ok}
+    waits = {
+        "for headers": {cell: result.through.observed.headers_s for cell, result in results.items()},
+        "within a body": {cell: result.through.observed.gap_s for cell, result in results.items()},
+        "for the next pull, when all was well again": {cell: each.again.seconds for cell, each in results.items()},
+    }
+    return [
+        f"{len(results)} cells; seconds added where both pulls succeed:",
+        *_class("no source fails", well, MOST_S * scale),
+        *_class("a source fails", ill, MOST_S * scale),
+        "seconds added where neither does:",
+        *_class("until it fails", lost, MOST_S * scale),
+        *(f"longest wait {what}: {_worst(waited)}" for what, waited in waits.items() if waited),
+        *_hurried(results),
+    ]
+
+
+def _hurried(results: Mapping[Cell, Result]) -> list[str]:
+    cells = [f"  {cell}: {'; '.join(result.hurried)}" for cell, result in results.items() if result.hurried]
+    return ["failed with these waits, and was run again with those that people have:", *cells] if cells else []
+
+
+def _class(name: str, added: Mapping[Cell, float], most_s: float) -> list[str]:
     if not added:
         return []
-    worst = sorted(added, key=lambda cell: added[cell], reverse=True)[:5]
+    over = sorted((cell for cell in added if added[cell] > most_s), key=lambda cell: -added[cell])
     median = statistics.median(added.values())
-    named = ", ".join(f"{added[cell]:.2f} s {cell}" for cell in worst)
-    return [f"{len(results)} cells; added where both succeed: median {median:.3f} s; most: {named}"]
+    said = f"  {name}: {len(added)} cells, median {median:.3f}, worst {_worst(added)}; {len(over)} above {most_s:g} s"
+    return [said, *(f"    {added[cell]:.2f} {cell}" for cell in over)]
+
+
+def _worst(seconds: Mapping[Cell, float]) -> str:
+    worst = max(seconds, key=lambda cell: seconds[cell])
+    return f"{seconds[worst]:.2f} {worst}"
 
 
 def _added(result: Result) -> float:

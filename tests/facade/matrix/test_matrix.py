@@ -2,12 +2,11 @@
 
 import pytest
 
-from tests.facade.matrix.cells import Cell, problems
-from tests.facade.matrix.known import marked_cells
+from tests.facade.matrix.cells import CELLS, Cell, problems
 from tests.facade.matrix.workers import Results
 
 
-@pytest.mark.parametrize("cell", marked_cells(), ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_a_pull_is_right_or_fails_as_a_direct_one_would(cell: Cell, results: Results) -> None:
     result = results.of(cell)
     found = problems(cell, result)

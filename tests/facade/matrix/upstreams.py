@@ -48,7 +48,7 @@ class Word(StrEnum):
     NONE = "none"
     """Nothing that can be used: what others know of a tag counts then."""
     OTHER = "other"
-    """That there is none, that it is not for everybody, or that it is another one."""
+    """That there is none, or that it is not for everybody."""
 
 
 Spoil = Callable[[Behind], Awaitable[None]]
@@ -62,6 +62,8 @@ class Misbehaviour:
     word: Word = Word.RIGHT
     misleads: bool = False
     """Whether wrong bytes of blobs may have reached a client that goes on with them in its next pull."""
+    fails: bool = True
+    """Whether that is a fault at all, and not what clients have to expect."""
 
 
 def _with(fault: Fault, *, manifests: bool = True) -> Spoil:
@@ -113,7 +115,7 @@ _WRONG = Fault(flip_at=100)
 _GZIP = Fault(encoding="gzip")
 
 UPSTREAMS = {
-    "fine": Misbehaviour(_nothing),
+    "fine": Misbehaviour(_nothing, fails=False),
     "404": Misbehaviour(_with(Fault(status=404)), Word.OTHER),
     "404-blobs": Misbehaviour(_with(Fault(status=404), manifests=False)),
     "401": Misbehaviour(_with(Fault(status=401)), Word.OTHER),
@@ -134,12 +136,12 @@ UPSTREAMS = {
     "says-shorter": Misbehaviour(_each(lambda size: Fault(length=size - 10))),
     "wrong-bytes": Misbehaviour(_with(_WRONG), Word.NONE, misleads=True),
     "wrong-bytes-late": Misbehaviour(_each(lambda size: Fault(flip_at=size - 1)), misleads=True),
-    "wrong-digest-header": Misbehaviour(_with(Fault(digest=_OTHER)), Word.OTHER),
-    "no-digest-header": Misbehaviour(_with(Fault(no_digest=True))),
+    "wrong-digest-header": Misbehaviour(_with(Fault(digest=_OTHER))),
+    "no-digest-header": Misbehaviour(_with(Fault(no_digest=True)), fails=False),
     "gzip": Misbehaviour(_with(_GZIP), Word.NONE),
     "gzip-blobs": Misbehaviour(_with(_GZIP, manifests=False)),
-    "redirect": Misbehaviour(_redirect),
+    "redirect": Misbehaviour(_redirect, fails=False),
     "redirect-loop": Misbehaviour(_redirect_loop, Word.NONE),
-    "expired-token": Misbehaviour(_expire),
+    "expired-token": Misbehaviour(_expire, fails=False),
 }
-"""All that the issue names; what concerns manifests as well comes in a second form, for blobs alone."""
+"""All that an upstream can do wrong; what concerns manifests as well comes in a second form, for blobs alone."""

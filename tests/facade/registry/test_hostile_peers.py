@@ -1,5 +1,6 @@
 """A peer that lies, stalls, cuts or refuses: with upstream there the right bytes come, without it never wrong ones."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from facade.settings import Waits
+from facade.upstream.wire import Limits
 from node.digest import Digest
-from tests.facade.machine import QUICK_WAITS, Machine, machine, until
+from tests.facade.machine import QUICK_LIMITS, QUICK_WAITS, Machine, machine, until
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.peer import FakePeer, Faults, fake_peer
 from tests.fakes.registry import FakeRegistry
 
 MIB = 1024 * 1024
+PATIENT = replace(QUICK_LIMITS, headers_s=20.0)
 SECRET = b"a secret of the whole cluster"
 MISBEHAVIOURS = {
     "stalls": Faults(stall_after=3 * MIB),
@@ -45,12 +48,14 @@ async def _beside(
     *,
     lie: bool = False,
     waits: Waits = QUICK_WAITS,
+    limits: Limits = QUICK_LIMITS,
 ) -> AsyncIterator[tuple[Machine, FakePeer]]:
     """A node that knows a peer which holds the image's big layer, or says that other bytes are it."""
     layer = image.layers[0]
     async with fake_peer(FakePeer(secret=secret)) as peer:
         peer.hold(bytes(layer.size) if lie else layer.data, layer.digest)
-        async with machine(folder / "b", registry, secret=secret, joins=(str(peer.url),), waits=waits) as node:
+        joins = (str(peer.url),)
+        async with machine(folder / "b", registry, secret=secret, joins=joins, waits=waits, limits=limits) as node:
             await until(lambda: node.cluster.holders(layer.digest))
             yield node, peer
 
@@ -141,9 +146,40 @@ async def test_a_stranger_too_slow_to_be_done_in_time_is_given_up_for_upstream(
         assert (answer.data, answer.source) == (image.layers[0].data, "upstream")
 
 
+async def test_a_stranger_given_up_for_an_upstream_that_is_silent_goes_on_before_clients_are_sent_away(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    waits = replace(QUICK_WAITS, look_s=0.2, fallback_s=0.2, handover_s=0.3)
+    async with _beside(tmp_path, registry, image, None, waits=waits, limits=PATIENT) as (node, peer):
+        assert (await node.manifest("v1")).status == 200
+        registry.fault("blobs", layer.digest, Fault(silent=True))
+        peer.faults = Faults(trickle_s=0.02)
+        async with asyncio.TaskGroup() as group:
+            answer = group.create_task(node.blob(layer.digest))
+            await registry.until(lambda: bool(registry.asked("blobs", "GET", layer.digest)))
+            peer.faults = Faults()
+        assert (answer.result().data, answer.result().source) == (layer.data, "peer")
+
+
+async def test_a_stranger_given_up_for_an_upstream_that_answers_amiss_is_not_streamed_unverified(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    async with _beside(tmp_path, registry, image, None, lie=True) as (node, peer):
+        assert (await node.manifest("v1")).status == 200
+        registry.fault("blobs", layer.digest, Fault(length=layer.size + 10))
+        peer.faults = Faults(trickle_s=0.02)
+        async with asyncio.TaskGroup() as group:
+            answer = group.create_task(node.blob(layer.digest))
+            await registry.until(lambda: bool(registry.asked("blobs", "GET", layer.digest)))
+            peer.faults = Faults()  # from now on it would be quick
+        assert answer.result().status == 404  # no byte before: the runtime can still go direct
+
+
 @pytest.mark.parametrize(
     "upstream",
-    [Fault(stall_after=500_000), Fault(flip_at=9 * MIB)],  # less than 1 MiB a connection is no progress
+    [Fault(stall_after=50_000), Fault(flip_at=9 * MIB)],  # less than 64 KiB a connection is no progress
     ids=["its clients were cut", "it has nothing yet"],
 )
 async def test_once_upstream_is_well_again_a_pull_does_not_fail_with_an_old_flight_that_gave_upstream_up(
@@ -156,7 +192,6 @@ async def test_once_upstream_is_well_again_a_pull_does_not_fail_with_an_old_flig
         peer.faults = Faults(stall_after=0)
         registry.fault("blobs", layer.digest, replace(upstream))
         assert (await node.blob(layer.digest)).cut
-        given_up = peer.bodies
-        await until(lambda: peer.bodies > given_up)
+        await until(lambda: peer.bodies > 2)  # over two connections before upstream, and again behind it
         registry.heal()
         assert (await node.blob(layer.digest)).data == layer.data

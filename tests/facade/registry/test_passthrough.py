@@ -154,6 +154,24 @@ async def test_a_blob_on_its_way_to_one_client_is_not_given_to_another(
     assert pulling.result().data == layer.data
 
 
+async def test_a_flight_that_was_refused_to_one_client_is_not_refused_to_another(
+    node: Machine, corporate: FakeRegistry
+) -> None:
+    """What anybody could read a moment ago is asked for without a login, and is private by now."""
+    image = corporate.push("team/open", make_image("open", (2_000_000,)), "v1")
+    layer, path = image.layers[0], f"/v2/corp.test/team/open/blobs/{image.layers[0].digest}"
+    assert (await get(node, "/v2/corp.test/team/open/manifests/v1")).status == 200
+    corporate.auth = Bearer({"alice": "secret"}, frozenset({"team/open"}))
+    corporate.fault("blobs", layer.digest, Fault(silent=True, times=1))
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(get(node, path))
+        await corporate.until(lambda: bool(corporate.asked("blobs", "GET", layer.digest)))
+        second = group.create_task(get(node, path, ALICE))
+        await asyncio.sleep(0)
+    assert first.result().status == 401
+    assert second.result().data == layer.data
+
+
 async def test_an_upstream_that_is_silent_opens_nothing_to_new_clients(
     node: Machine, corporate: FakeRegistry, secret: FakeImage
 ) -> None:

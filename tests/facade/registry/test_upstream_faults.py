@@ -1,6 +1,8 @@
 """Pulls through one node while upstream misbehaves: the right bytes, or the clean failure a runtime can act on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,7 @@ from facade.upstream.config import Access
 from facade.upstream.credentials import Credentials, Login
 from node.manifest import parse_manifest
 from node.reference import Repository
-from tests.facade.machine import Machine, machine
+from tests.facade.machine import QUICK_LIMITS, QUICK_WAITS, Machine, machine
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
@@ -212,3 +214,58 @@ async def test_a_date_that_no_calendar_has_is_no_reason_to_fail(
     registry.fault(kind, "*", Fault(status=429, retry_after="Mon, 01 Jan 99999999999999 00:00:00 GMT"))
     path = "manifests/v1" if kind == "manifests" else f"blobs/{image.layers[0].digest}"
     assert (await node.get(f"/v2/docker.io/team/app/{path}")).status == 429
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Machine]:
+    """A node that soon sends clients elsewhere, though it waits long for upstream itself."""
+    waits, limits = replace(QUICK_WAITS, handover_s=0.2), replace(QUICK_LIMITS, headers_s=20.0)
+    async with machine(tmp_path / "hasty", registry, waits=waits, limits=limits) as one:
+        yield one
+
+
+async def test_while_upstream_is_silent_a_mirrors_client_is_sent_there_and_the_question_goes_on(
+    hasty: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.fault("manifests", "*", Fault(silent=True))
+    assert (await hasty.manifest("v1")).status == 404
+    assert (await hasty.manifest("v1")).status == 404
+    assert len(registry.asked("manifests")) == 1
+    registry.heal()
+    assert (await hasty.manifest("v1")).status == 200
+
+    registry.fault("blobs", "*", Fault(silent=True))
+    layer = image.layers[0]
+    assert (await hasty.blob(layer.digest)).status == 404
+    assert (await hasty.blob(layer.digest)).status == 404
+    assert len(registry.asked("blobs", "GET")) == 1
+    registry.heal()
+    assert (await hasty.blob(layer.digest)).data == layer.data
+
+
+async def test_a_mirrors_client_that_learned_of_a_blob_elsewhere_is_not_kept_waiting_by_a_silent_upstream(
+    hasty: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.fault("blobs", "*", Fault(silent=True))
+    async with asyncio.timeout(QUICK_WAITS.answer_s):
+        assert (await hasty.blob(image.layers[0].digest)).status == 404
+
+
+async def test_an_upstream_that_drips_is_not_silent(hasty: Machine, registry: FakeRegistry, image: FakeImage) -> None:
+    assert (await hasty.manifest("v1")).status == 200
+    small = image.layers[1]  # it is verified before the headers
+    registry.fault("blobs", small.digest, Fault(drip=(10_000, 0.02)))
+    assert (await hasty.blob(small.digest)).data == small.data
+
+
+async def test_who_asks_by_full_name_waits_for_a_silent_upstream(
+    hasty: Machine, registry: FakeRegistry, image: FakeImage
+) -> None:
+    registry.fault("manifests", "*", Fault(silent=True, times=1))
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(hasty.get("/v2/docker.io/team/app/manifests/v1"))
+        await registry.until(lambda: bool(registry.asked("manifests")))
+        assert (await hasty.manifest("v1")).status == 404  # by then it would have been sent away
+        assert not asked.done()
+        registry.heal()
+    assert asked.result().data == image.manifest.data

@@ -7,7 +7,6 @@ import pytest
 from facade.upstream.bodies import Pace
 from facade.upstream.client import Upstreams
 from facade.upstream.ranges import Span, parse_content_range
-from facade.upstream.resuming import FORWARD_BYTES
 from node.digest import Digest
 from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
 from node.source import Wanted
@@ -88,8 +87,8 @@ async def test_a_body_that_stalls_on_every_connection_is_given_up(registry: Fake
 async def test_a_body_that_breaks_goes_on_as_long_as_each_connection_brings_it_forward(
     registry: FakeRegistry, upstreams: Upstreams
 ) -> None:
-    data = make_bytes("long", 6 * FORWARD_BYTES)
-    wanted, sink = hold(registry, Fault(cut_after=FORWARD_BYTES), data), MemorySink()
+    data = make_bytes("long", 6 * LIMITS.least_bytes)
+    wanted, sink = hold(registry, Fault(cut_after=LIMITS.least_bytes), data), MemorySink()
     await upstreams.fill(wanted, sink)
     assert bytes(sink.data) == data
     assert registry.sent[str(wanted.digest)] == len(data)

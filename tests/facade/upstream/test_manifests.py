@@ -55,7 +55,6 @@ async def test_docker_hub_keeps_short_names_under_library(registry: FakeRegistry
     "fault",
     [
         Fault(flip_at=20),
-        Fault(digest="sha256:" + "0" * 64),
         Fault(digest="nonsense"),
         Fault(encoding="br"),
         Fault(data=b"x" * (4 * 1024 * 1024 + 1), no_digest=True),
@@ -68,9 +67,25 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
     registry: FakeRegistry, upstreams: Upstreams, fault: Fault
 ) -> None:
     registry.push("team/app", make_image("seed", (10,)), "latest")
-    registry.fault("manifests", "latest", fault)
+    registry.fault("manifests", "*", fault)
     with pytest.raises(MismatchError):
         await upstreams.manifest(REPOSITORY, TAG)
+
+
+async def test_wrong_bytes_of_a_tag_give_way_to_those_that_it_names(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    image = registry.push("team/app", make_image("seed", (10,)), "latest")
+    registry.fault("manifests", "latest", Fault(flip_at=20))
+    assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.data == image.manifest.data
+
+
+async def test_a_wrong_digest_in_a_header_counts_for_nothing(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    image = registry.push("team/app", make_image("seed", (10,)), "latest")
+    registry.fault("manifests", "*", Fault(digest="sha256:" + "0" * 64))
+    for selector in (TAG, image.manifest.digest):
+        assert (await upstreams.manifest(REPOSITORY, selector)).manifest.digest == image.manifest.digest
+    assert (await upstreams.resolve(REPOSITORY, image.manifest.digest)).descriptor.digest == image.manifest.digest
 
 
 async def test_a_manifest_that_comes_as_gzip_is_decoded(registry: FakeRegistry, upstreams: Upstreams) -> None:

@@ -57,7 +57,7 @@ async def test_a_failure_that_passes_is_not_seen(registry: FakeRegistry, upstrea
         (Fault(status=403), DeniedError, 1),
         (Fault(status=401), DeniedError, 1),
         (Fault(status=429), ThrottledError, 1),
-        (Fault(digest="sha256:" + "0" * 64), MismatchError, 1),
+        (Fault(digest="nonsense"), MismatchError, 1),
         (Fault(status=500), UnreachableError, 3),
         (Fault(silent=True), UnreachableError, 1),
     ],

@@ -1,4 +1,4 @@
-"""As dockerd 20.10 pulls: everything from one endpoint after the other, a cut body gone on with at the same one."""
+"""As dockerd 20.10 pulls: everything from one endpoint after the other, a cut layer gone on with at the same one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import Final
 from tests.fakes.runtimes.line import FailedError, Host, Line, NoAnswerError, Reply
 from tests.fakes.runtimes.runtime import BY_LINE, Named, Pulled, all_of, is_right, named_blobs
 
-_TRIES: Final = 5
+_TRIES: Final = 6
+_CONFIG_TRIES: Final = 5
 _AT_ONCE: Final = 3
 
 
@@ -38,12 +39,16 @@ class DockerLike:
             raise FailedError("manifests", f"{digest}: verification failed")
         slots = asyncio.Semaphore(_AT_ONCE)
 
+        config, *layers = named_blobs(manifest.data)
+
+        async def fetch_config() -> None:
+            blobs[config.digest] = await self._config(line, host, name, config)
+
         async def fetch(blob: Named) -> None:
             async with slots:
-                blobs[blob.digest] = await self._blob(line, host, name, blob)
+                blobs[blob.digest] = await self._layer(line, host, name, blob)
 
-        named = named_blobs(manifest.data)
-        await all_of(fetch(blob) for blob in named if blob.digest not in blobs)
+        await all_of([fetch_config(), *(fetch(layer) for layer in layers if layer.digest not in blobs)])
         return bytes(manifest.data)
 
     async def _manifest(self, line: Line, host: Host, name: str, selector: str, *, method: str = "GET") -> Reply:
@@ -55,38 +60,59 @@ class DockerLike:
             raise FailedError("manifests", f"{host.url} answers {reply.status}")
         return reply
 
-    async def _blob(self, line: Line, host: Host, name: str, blob: Named) -> bytes:
-        data = bytearray()
-        failures = 0
-        while True:
-            before = len(data)
+    async def _config(self, line: Line, host: Host, name: str, blob: Named) -> bytes:
+        """The config: the whole anew after each failure, behind pauses that double."""
+        pauses = [line.patience.config_pause_s * 2**tried for tried in range(_CONFIG_TRIES - 1)]
+        for pause_s in (*pauses, None):
+            data = bytearray()
             why = await self._go_on(line, host, name, blob, data)
+            if why is None and not is_right(data, blob.digest):
+                raise FailedError("blobs", f"{blob.digest}: image config verification failed")
             if why is None:
-                break
-            failures += len(data) == before
-            if failures == _TRIES:
+                return bytes(data)
+            if pause_s is None:
                 raise FailedError("blobs", f"{blob.digest}: {why}")
-            if len(data) == before:
-                await asyncio.sleep(line.patience.pause_s * failures)
-        if not is_right(data, blob.digest):
-            raise FailedError("blobs", f"{blob.digest}: filesystem layer verification failed")
-        return bytes(data)
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    async def _layer(self, line: Line, host: Host, name: str, blob: Named) -> bytes:
+        """A layer: each failure costs a longer pause, whatever had come; what did come is kept."""
+        data = bytearray()
+        for tried in range(1, _TRIES + 1):
+            resumed = bool(data)
+            why = await self._go_on(line, host, name, blob, data)
+            if why is None and is_right(data, blob.digest):
+                return bytes(data)
+            if why is None:
+                why = "filesystem layer verification failed"
+                data.clear()
+                if not resumed:
+                    break
+            if tried < _TRIES:
+                await asyncio.sleep(line.patience.pause_s * tried)
+        raise FailedError("blobs", f"{blob.digest}: {why}")
 
     async def _go_on(self, line: Line, host: Host, name: str, blob: Named, data: bytearray) -> str | None:
         """Ask for what is missing; why that is to be tried again, or None when all has come.
 
+        A host that does not answer a Range with a part loses what had come.
+
         Raises:
             FailedError: when the endpoint does not have it, or hangs.
         """
+        start = len(data)
         try:
-            reply = await line.ask(host, "blobs", name, blob.digest, start=len(data))
+            reply = await line.ask(host, "blobs", name, blob.digest, start=start)
         except NoAnswerError as error:
             if error.waited:
                 raise FailedError("blobs", f"{blob.digest} hangs") from None
             return str(error)
-        if reply.status not in (200, 206):
-            if not data and reply.status < 500:
-                raise FailedError("blobs", f"{blob.digest}: {host.url} answers {reply.status}")
+        if start and reply.status != 206:
+            data.clear()
+            return f"answers {reply.status} to a Range"
+        if 400 <= reply.status < 500:
+            raise FailedError("blobs", f"{blob.digest}: {host.url} answers {reply.status}")
+        if reply.status >= 500:
             return f"answers {reply.status}"
         data += reply.data
         if reply.stuck:

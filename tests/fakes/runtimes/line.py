@@ -33,13 +33,15 @@ class Patience:
     """How long a runtime waits, in seconds.
 
     After `headers_s` without headers containerd asks elsewhere. `body_s` without a byte is where a test stops waiting
-    for what would hang. Docker tries again after one, two, ... times `pause_s`; `second_s` is how long a
-    second of a Retry-After takes, zero for those that do not heed it.
+    for what would hang. Docker asks again for a layer after one, two, ... times `pause_s`, and for a config after
+    `config_pause_s`, which doubles each time; `second_s` is how long a second of a Retry-After takes, zero for those
+    that do not heed it.
     """
 
     headers_s: float = 30.0
     body_s: float = 8.0
     pause_s: float = 5.0
+    config_pause_s: float = 0.25
     second_s: float = 1.0
 
 
