@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,13 +47,9 @@ class Corporate:
     def start(cls, network: Network, public: Registry, library: Library, folder: Path) -> Self:
         """Start both; `public` is the registry without logins, also behind `docker.io`."""
         registry = start_private(network, library)
-        auth = b64encode(f"node:{PASSWORD}".encode()).decode()
-        (folder / "logins.json").write_text(json.dumps({"auths": {registry.address: {"auth": auth}}}))
-        tables = [_table(namespace, registry.url, access) for namespace, access in PRIVATE.items()]
-        tables += [_table(namespace, public.url, "passthrough") for namespace in (OPEN, "docker.io")]
-        config = folder / "layermesh.toml"
-        config.write_text(f'[facade]\ncredentials = "{folder}/logins.json"\n' + "".join(tables))
-        [node] = start_nodes(network, public, "a", "--config", str(config))
+        tables = {namespace: (registry, access) for namespace, access in PRIVATE.items()}
+        tables |= dict.fromkeys((OPEN, "docker.io"), (public, "passthrough"))
+        [node] = start_nodes(network, public, "a", "--config", write_config(folder, registry, tables))
         return cls(registry, node)
 
     def outcome(self, pull: Callable[[], str | None]) -> str:
@@ -86,5 +82,13 @@ def start_private(network: Network, library: Library) -> Registry:
     return Registry.start(network.host("private"), library.storage, f"alice:{hashed}\nnode:{hashed}\n")
 
 
-def _table(namespace: str, url: str, access: str) -> str:
-    return f'[facade.upstreams."{namespace}"]\nendpoint = ["{url}"]\npublic = true\naccess = "{access}"\n'
+def write_config(folder: Path, private: Registry, upstreams: Mapping[str, tuple[Registry, str]]) -> str:
+    """A node's configuration: its login for the private registry, and for each namespace a registry and its access."""
+    auth = b64encode(f"node:{PASSWORD}".encode()).decode()
+    (folder / "logins.json").write_text(json.dumps({"auths": {private.address: {"auth": auth}}}))
+    lines = ["[facade]", f'credentials = "{folder}/logins.json"']
+    for namespace, (registry, access) in upstreams.items():
+        lines += [f'[facade.upstreams."{namespace}"]', f'endpoint = ["{registry.url}"]']
+        lines += ["public = true", f'access = "{access}"']
+    (folder / "layermesh.toml").write_text("\n".join(lines))
+    return str(folder / "layermesh.toml")

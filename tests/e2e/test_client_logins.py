@@ -25,6 +25,7 @@ from tests.e2e.corporate import (
     Ask,
     Corporate,
     start_private,
+    write_config,
 )
 from tests.e2e.library import Library
 from tests.e2e.mesh import start_nodes
@@ -35,7 +36,7 @@ from tests.e2e.runtimes.containerd import Containerd, Containerd24
 from tests.e2e.runtimes.containers import Podman, Skopeo
 from tests.e2e.runtimes.cri import Cri
 from tests.e2e.runtimes.docker import Docker
-from tests.e2e.runtimes.runtime import Mirrored, Mirrors, pull
+from tests.e2e.runtimes.runtime import Mirrored, Mirrors
 
 pytestmark = pytest.mark.e2e
 
@@ -90,17 +91,21 @@ def test_docker_has_one_login_for_all_that_is_passed_through_and_needs_none_from
     assert corporate.outcome(lambda: docker.attempt(named("docker.io"), NOBODY)) == NODE
 
 
-def test_docker_sends_no_login_to_its_mirror_and_goes_to_docker_hub(
-    network: Network, library: Library, folder: Path
+@pytest.mark.parametrize("access", ["refuse", "credentials", "passthrough"])
+def test_docker_sends_no_login_to_its_mirror_and_goes_to_docker_hub_for_what_needs_one(
+    network: Network, library: Library, folder: Path, access: str
 ) -> None:
-    config = folder / "layermesh.toml"
-    config.write_text('[facade.upstreams."docker.io"]\naccess = "passthrough"\n')
-    [node] = start_nodes(network, start_private(network, library), "a", "--config", str(config))
+    private = start_private(network, library)
+    config = write_config(folder, private, {"docker.io": (private, access)})
+    [node] = start_nodes(network, private, "a", "--config", config)
     docker = Docker.start(node.host, Mirrors())
     docker.keep_login("https://index.docker.io/v1/", ALICE)
+    pulling = docker.pulling(f"docker.io/{REPOSITORY}:1")
+    if access == "credentials":
+        pulling.finish()
+        return
     with pytest.raises(AssertionError, match=r"https://registry-1\.docker\.io/"):
-        pull(docker, f"docker.io/{REPOSITORY}:1")
-    assert docker.attempt(f"{FACADE}/docker.io/{REPOSITORY}:1", ALICE) is None
+        pulling.finish()
 
 
 def test_buildkit_by_full_name(corporate: Corporate) -> None:
