@@ -108,8 +108,10 @@ def test_docker_sends_no_login_to_its_mirror_and_goes_to_docker_hub_for_what_nee
         pulling.finish()
 
 
-def test_buildkit_by_full_name(corporate: Corporate) -> None:
-    buildkit = BuildKit.start(corporate.node.host, Mirrors())
+def test_buildkit_has_one_login_for_the_facade_also_as_a_mirror(corporate: Corporate) -> None:
+    buildkit = BuildKit.start(corporate.node.host, Mirrors(), *PRIVATE)
+    mirrored = {ask: outcome for ask, outcome in AS_A_MIRROR.items() if outcome is not DIRECT}  # it finds no other way
+    assert corporate.outcomes(buildkit, "", mirrored) == mirrored
     assert corporate.outcomes(buildkit, f"{FACADE}/", BY_FULL_NAME) == BY_FULL_NAME
 
 
