@@ -67,7 +67,8 @@ class Peers:
         """What people should know of a peer."""
         identity = contact.identity
         if identity is not None and contact.live:
-            return identity.note or self._notes.get(identity.id) or (contact.note if contact.misses else None)
+            found = identity.note or self._notes.get(identity.id) or self.directory.note(identity.id)
+            return found or (contact.note if contact.misses else None)
         return contact.note
 
     def failed(self, url: URL, reason: str) -> None:

@@ -301,6 +301,8 @@ async def test_a_record_of_the_far_future_changes_nothing(
     peer.say(line(len(peer.lines) + 1, tag("done", image.manifest.digest, present)))
     await until_tag(node, "done", image.manifest.digest)
     assert await meaning(node, "v1") == image.manifest.digest
+    (note,) = [each.note for each in node.cluster.peers()]
+    assert note is not None and "a clock is ahead" in note
     await Pusher(node).image(other, "v1")
     assert await meaning(node, "v1") == other.manifest.digest
 
