@@ -146,8 +146,9 @@ class Peers:
     def _note(self, peer: Followed, text: str | None) -> None:
         if text is None:
             self._notes.pop(peer.peer_id, None)
-        else:
+        elif text != self._notes.get(peer.peer_id):
             self._notes[peer.peer_id] = text
+            self._on_event("peer_noted", {"id": peer.peer_id, "url": str(peer.url), "note": text})
 
 
 def _now() -> float:

@@ -13,14 +13,14 @@ from node.records import Record, time_of
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
-Merge = Callable[[Sequence[Record]], Awaitable[int]]
+Merge = Callable[[Sequence[Record], str, int], Awaitable[int]]
 
 
 class Directory:
     """The logs that were read, by peer id. Works on without a cache when there is none.
 
-    `merge` keeps the records of own repositories that members tell of, in the catalog that `reader` names: where that
-    begins anew, so does reading.
+    `merge` keeps the records of own repositories that a member tells of, so many of each at most, in the catalog that
+    `reader` names: where that begins anew, so does reading.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Directory:
         if self._reader() != self._read_for:
             return self._begin_anew(page)
         if log.proven:
-            await self._merge(log.records(page, now))
+            await self._merge(log.records(page, now), peer_id, self._limits.records_per_peer)
             if len(log.late_after(page, now)) > self._limits.late_records_per_peer:
                 raise FullError(f"more than {self._limits.late_records_per_peer} are dated after this node's time")
         while self._left:

@@ -279,6 +279,16 @@ async def test_salvaging_that_a_kill_cut_short_is_done_by_the_next_start(tmp_pat
     assert (tmp_path / "catalog.db.salvaged").exists()
 
 
+async def test_records_of_an_older_version_are_salvaged_as_well(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as older:
+        older.executescript("DROP INDEX records_told_by; ALTER TABLE records DROP COLUMN told_by;")
+    (tmp_path / "catalog.db").replace(tmp_path / "catalog.db.damaged")
+    async with open_store(tmp_path) as store:
+        assert await store.owned.blob("team/app", DIGEST) is not None
+
+
 async def test_a_claim_shows_nothing_after_a_loss_of_the_catalog(tmp_path: Path) -> None:
     """A mount writes a record without any bytes: what is private here stays so."""
     async with open_store(tmp_path) as store:

@@ -34,7 +34,7 @@ def digest(number: int) -> Digest:
     return Digest.parse(f"sha256:{number:064x}")
 
 
-async def merge_nothing(records: Sequence[Record]) -> int:
+async def merge_nothing(records: Sequence[Record], told_by: str, most: int) -> int:
     assert not records
     return 0
 
@@ -154,7 +154,7 @@ async def test_what_a_clock_ahead_wrote_counts_once_its_time_has_come_also_after
     merged: list[str] = []
     now = NOW
 
-    async def merge(records: Sequence[Record]) -> int:
+    async def merge(records: Sequence[Record], told_by: str, most: int) -> int:
         merged.extend(record.name for record in records)
         return len(records)
 
@@ -180,7 +180,7 @@ async def test_a_log_with_too_many_records_of_the_future_waits_for_it(cache: Log
     merged: list[str] = []
     now = NOW
 
-    async def merge(records: Sequence[Record]) -> int:
+    async def merge(records: Sequence[Record], told_by: str, most: int) -> int:
         merged.extend(record.name for record in records)
         return len(records)
 
