@@ -79,7 +79,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             started=started,
         )
         _watch(metrics, running, store, cluster, upstreams)
-        admin = {"admin": _admin_app(running, store, cluster)}
+        admin = {"admin": _admin_app(running, store, cluster, registry)}
         apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
@@ -124,10 +124,10 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
     metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
 
 
-def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:
+def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
-    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, cluster))
+    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, registry.bringing))
 
 
 def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:

@@ -20,6 +20,7 @@ from facade.registry.client_logins import TOKEN_PATH, challenge
 from facade.registry.gate import Gate
 from facade.registry.listings import Listings, ListingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
+from facade.registry.near import Bringing
 from facade.registry.obtainable import Obtainable
 from facade.registry.own import Own
 from facade.registry.problems import Problem, unserved
@@ -68,10 +69,13 @@ class Registry:
         blobs: Blobs,
         own: Own,
         pushing: Pushing,
+        bringing: Bringing,
         waits: Waits,
         metrics: Metrics,
         gate: Gate,
     ) -> None:
+        self.bringing = bringing
+        """What brings blobs of own repositories here, for all who want them to stay."""
         self._own = own
         self._pushing = pushing
         self._listings = Listings(upstream)
@@ -274,5 +278,6 @@ async def open_registry(
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
         own = Own(store, cluster, Obtainable(store, cluster, flights), settings.waits, metrics)
         gate = gate or Gate()
-        pushing = Pushing(store, cluster, gate)
-        yield Registry(store, upstream, manifests, blobs, own, pushing, settings.waits, metrics, gate)
+        bringing = Bringing(background, store, cluster)
+        pushing = Pushing(store, cluster, bringing, gate)
+        yield Registry(store, upstream, manifests, blobs, own, pushing, bringing, settings.waits, metrics, gate)

@@ -13,7 +13,7 @@ from aiohttp import ClientError, web
 from cluster.cluster import Cluster
 from facade.registry.access import Action
 from facade.registry.gate import Gate
-from facade.registry.near import bring
+from facade.registry.near import Bringing
 from facade.registry.problems import Problem
 from facade.registry.requests import Asked, Route
 from node.catalog import Visibility
@@ -38,9 +38,12 @@ Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
 class Pushing:
     """Answers requests that change own repositories."""
 
-    def __init__(self, store: Store, cluster: Cluster, gate: Gate, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self, store: Store, cluster: Cluster, bringing: Bringing, gate: Gate, stall_s: float = STALL_S
+    ) -> None:
         self._store = store
         self._cluster = cluster
+        self._bringing = bringing
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
@@ -161,7 +164,7 @@ class Pushing:
         """
         members = {each.digest for each in manifest.names if await self._owned.blob(repository.name, each.digest)}
         try:
-            await bring(self._store, self._cluster, repository, members)
+            await self._bringing.bring(repository, members)
         except NotFoundError as error:
             raise MissingError(f"{error}: push it again") from None
         await self._store.put(manifest.digest, manifest.data, None, repository)

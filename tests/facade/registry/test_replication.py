@@ -16,7 +16,7 @@ from node.catalog import Audience, RecordChange
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST
 from node.records import Content, Kind, Record, stamp_at
-from node.reference import Repository, Tag
+from node.reference import OWN, Repository, Tag
 from node.visibility import Proof, Visibility
 from tests.facade.machine import QUICK_WAITS, Machine, machine, until
 from tests.facade.pusher import Pusher
@@ -488,3 +488,15 @@ async def test_a_member_that_says_a_manifest_is_what_it_is_not_is_an_outage_and_
     await until(lambda: node.cluster.holders(digest))
     assert (await Pusher(node).send("GET", "manifests/v1")).status == 503
     assert not any(code == "500" for _, _, code in node.metrics._server)
+
+
+async def test_two_who_want_the_same_blob_to_stay_bring_it_once(beside: tuple[Machine, FakePeer]) -> None:
+    node, peer = beside
+    data = bytes(50_000)
+    peer.hold(data, visibility="members")
+    await until(lambda: node.cluster.holders(Digest.of(data)))
+    bringing = node.registry.bringing
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(bringing.bring(Repository(OWN, name), [Digest.of(data)]) for name in (APP, "team/b")))
+    assert peer.bodies == 1
+    assert await node.store.load(Digest.of(data)) == data
