@@ -109,10 +109,13 @@ class Store:
             return None
         return entry.holding(self._clock()) if entry else None
 
-    async def missing(self, digests: Sequence[Digest]) -> set[Digest]:
-        """Those of them that are not held; all of them when the catalog cannot be read now."""
+    async def missing(self, digests: Sequence[Digest], *, shown: bool = False) -> set[Digest]:
+        """Those of them that are not held; with `shown`, also what is private here.
+
+        All of them when the catalog cannot be read now.
+        """
         try:
-            return set(await self._catalog.missing(digests))
+            return set(await self._catalog.missing(digests, shown=shown))
         except UnreachableError as error:
             _log.warning("not found for lack of a catalog", reason=str(error))
             return set(digests)

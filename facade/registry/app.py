@@ -276,7 +276,7 @@ async def open_registry(
         flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
         manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
-        own = Own(store, cluster, Obtainable(store, cluster, flights), settings.waits, metrics)
+        own = Own(store, cluster, Obtainable(store, cluster, flights, own=True), settings.waits, metrics)
         gate = gate or Gate()
         bringing = Bringing(background, store, cluster)
         pushing = Pushing(store, cluster, bringing, gate)

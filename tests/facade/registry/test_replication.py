@@ -14,7 +14,7 @@ import pytest
 
 from node.catalog import Audience, RecordChange
 from node.digest import Digest
-from node.manifest import OCI_MANIFEST
+from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.records import Content, Kind, Record, stamp_at
 from node.reference import OWN, Repository, Tag
 from node.visibility import Proof, Visibility
@@ -500,3 +500,33 @@ async def test_two_who_want_the_same_blob_to_stay_bring_it_once(beside: tuple[Ma
         await asyncio.gather(*(bringing.bring(Repository(OWN, name), [Digest.of(data)]) for name in (APP, "team/b")))
     assert peer.bodies == 1
     assert await node.store.load(Digest.of(data)) == data
+
+
+@pytest.mark.parametrize("in_index", [False, True])
+async def test_what_is_here_for_another_repository_alone_makes_no_promise(
+    beside: tuple[Machine, FakePeer], image: FakeImage, in_index: bool
+) -> None:
+    node, peer = beside
+    layer, present = image.layers[0], now()
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.manifest.described]}).encode()
+    top = Content(Digest.of(index), len(index), OCI_INDEX) if in_index else manifest_of(image)
+    hidden = image.manifest if in_index else layer
+    await node.store.put(hidden.digest, hidden.data, Proof(Visibility.PRIVATE), Repository("corp.test", "team/secret"))
+    for blob in (image.manifest, *image.blobs):
+        if blob is not hidden:
+            peer.hold(blob.data, visibility="members")
+    peer.hold(index, visibility="members")
+    for record in (
+        *(Record(APP, Kind.BLOB, str(o.digest), Content(o.digest, o.size), present, ORIGIN) for o in image.blobs),
+        Record(APP, Kind.MANIFEST, str(image.manifest.digest), manifest_of(image), present, ORIGIN),
+        Record(APP, Kind.MANIFEST, str(top.digest), top, present, ORIGIN),
+        tag("v1", top.digest, present),
+    ):
+        peer.say(line(len(peer.lines) + 1, record))
+    await until_tag(node, "v1", top.digest)
+    await until(lambda: node.cluster.holders(Digest.of(index)))
+    assert (await Pusher(node).send("GET", "manifests/v1")).status == 503
+    peer.hold(hidden.data, visibility="members")
+    await until(lambda: node.cluster.holders(hidden.digest))
+    assert (await Pusher(node).send("GET", "manifests/v1")).status == 200
+    assert (await Pusher(node).send("GET", f"blobs/{layer.digest}")).data == layer.data
