@@ -2,7 +2,7 @@
 Management"): records in the catalog's database, merged with those of the other members.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -100,6 +100,25 @@ class Owned:
             (key_of(subject), repository),
         )
         return tuple(content for row in rows if (content := record_of(row).content) is not None)
+
+    async def manifests(self, repository: str, after: str = "", limit: int = -1) -> tuple[Content, ...]:
+        """The manifests of a repository whose digests, as text, are behind `after`, in that order; as `tags`."""
+        rows = await self._database.read(
+            f"SELECT {COLUMNS} FROM records WHERE repository = ? AND kind = 'manifest' AND name > ?"
+            " AND digest IS NOT NULL ORDER BY name LIMIT ?",
+            (repository, after, limit),
+        )
+        return tuple(content for row in rows if (content := record_of(row).content) is not None)
+
+    async def lacking(self, repository: str, digests: Collection[Digest]) -> set[Digest]:
+        """Those that are no blobs or manifests of a repository. Raises as `tag`."""
+        marks = ", ".join("?" * len(digests))
+        rows = await self._database.read(
+            f"SELECT name FROM records WHERE repository = ? AND kind IN ('blob', 'manifest') AND name IN ({marks})"
+            " AND digest IS NOT NULL",
+            (repository, *map(str, digests)),
+        )
+        return set(digests) - {Digest.parse(name) for (name,) in rows}
 
     async def having(self, digest: Digest) -> tuple[str, ...]:
         """The repositories that a blob belongs to. Raises as `tag`."""

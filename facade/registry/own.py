@@ -24,7 +24,7 @@ from facade.sources import SourceName, offers
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
-from node.manifest import INDEX_TYPES, OCI_INDEX, annotations_of, parse_manifest
+from node.manifest import INDEX_TYPES, OCI_INDEX, Role, annotations_of, parse_manifest
 from node.records import Content
 from node.reference import Repository, Tag
 from node.store import Store
@@ -51,7 +51,7 @@ class Own:
         """The manifest that a tag or digest names, if its blobs can be had now.
 
         Raises:
-            NotFoundError: the repository has no such manifest.
+            NotFoundError: the repository has no such manifest, or not the blobs any more that it names.
             UnreachableError: it, or one of its blobs, is with members that are away.
         """
         content = await self._named(repository.name, selector)
@@ -60,6 +60,9 @@ class Own:
             raise NotFoundError(f"{repository.name}: no manifest {selector}")
         source, data = await self._bytes(repository, content.digest)
         manifest = parse_manifest(data, content.media_type, content.digest)
+        blobs = [each.digest for each in manifest.names if each.role is not Role.MANIFEST and each.distributable]
+        if lacking := await self._owned.lacking(repository.name, blobs):  # deleted elsewhere while it was pushed here
+            raise NotFoundError(f"{repository.name}: {selector} names {min(lacking, key=str)}, which was deleted")
         if not (await self._obtainable.here(manifest) or await self._obtainable.around(repository, manifest)):
             raise UnreachableError(f"{repository.name}: blobs of {selector} are with members that are away")
         return Answer(manifest, source)

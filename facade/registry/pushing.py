@@ -13,6 +13,7 @@ from aiohttp import ClientError, web
 from cluster.cluster import Cluster
 from facade.registry.access import Action
 from facade.registry.gate import Gate
+from facade.registry.naming import Naming
 from facade.registry.near import Bringing
 from facade.registry.problems import Problem
 from facade.registry.requests import Asked, Route
@@ -44,6 +45,7 @@ class Pushing:
         self._store = store
         self._cluster = cluster
         self._bringing = bringing
+        self._naming = Naming(store)
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
@@ -179,6 +181,11 @@ class Pushing:
         return web.Response(status=202)
 
     async def _delete_blob(self, request: web.Request, asked: Asked) -> web.Response:
+        """Refused, as a deletion that is not supported, while a manifest names the blob: it could not be pulled."""
+        naming = await self._naming.by(asked.repository.name, asked.digest)
+        if naming is not None:
+            message = f"{naming} names it: delete that manifest first"
+            raise Problem(405, "DENIED", message, {"Allow": "GET, HEAD"})
         await self._owned.delete_blob(asked.repository.name, asked.digest)
         return web.Response(status=202)
 
