@@ -14,7 +14,7 @@ from facade.upstream.challenge import retry_after_s
 from facade.upstream.config import Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.keyring import Keyring
-from facade.upstream.quota import Quotas
+from facade.upstream.quota import Quotas, counts_all
 from facade.upstream.retry import Backoff, may_pass
 from facade.upstream.tokens import Tokens
 from facade.upstream.wire import Answer, Wire
@@ -116,8 +116,9 @@ class Asker:
     ) -> Heard:
         name = remote_name(question.repository)
         url = _url(endpoint.url, name, question.path)
-        held = (endpoint, question.kind, login)
-        self._quotas.check(held, f"{endpoint.url.host}")
+        everything = (endpoint, question.kind, login)
+        self._quotas.check(everything, f"{endpoint.url.host}")
+        self._quotas.check((everything, name), f"{endpoint.url.host}, for {name},")
         sent = await self._tokens.known(endpoint, name, login)
         answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
         if answer.status == 401 and same_origin(answer.url, endpoint.url):
@@ -129,6 +130,7 @@ class Asker:
         self._quotas.note(endpoint, anonymous, answer.headers)
         if answer.status not in also:
             if answer.status == 429:
+                held = everything if counts_all(endpoint, answer.headers) else (everything, name)
                 self._quotas.hold(held, retry_after_s(answer.headers.get("Retry-After"), time.time()))
             await answer.spend()
             refuse(answer, question)
