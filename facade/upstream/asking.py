@@ -15,14 +15,13 @@ from facade.upstream.config import Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.keyring import Keyring
 from facade.upstream.quota import Quotas, counts_all
-from facade.upstream.retry import Backoff, may_pass
-from facade.upstream.tokens import Tokens
+from facade.upstream.retry import Backoff, asked_wait_s, may_pass
+from facade.upstream.tokens import Tokens, unavailable
 from facade.upstream.wire import Answer, Wire
-from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
+from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError
 from node.reference import DOCKER_HUB, Repository
 
 _TRY_LATER: Final = frozenset({408, 425})
-_GZIP: Final = frozenset({"gzip", "x-gzip"})
 _DENIED: Final = frozenset({401, 403, 451})
 
 
@@ -93,7 +92,8 @@ class Asker:
                     failures[endpoint] = failure
             tried += 1
             left = [endpoint for endpoint in left if may_pass(failures[endpoint])]
-            pause_s = self._backoff.pause_s(tried, clock() - began, self._draw)
+            wait_s = asked_wait_s(failures[endpoint] for endpoint in left)
+            pause_s = self._backoff.pause_s(tried, clock() - began, self._draw, wait_s)
             if pause_s is None:
                 break
             if left:
@@ -134,12 +134,7 @@ class Asker:
                 self._quotas.hold(held, retry_after_s(answer.headers.get("Retry-After"), time.time()))
             await answer.spend()
             refuse(answer, question)
-        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in _GZIP and answer.status == 200:
-            answer.decode()  # as clients in Go would: a direct pull succeeds
-        elif encoding not in ("", "identity"):
-            answer.close()
-            raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
+        answer.decode()
         return Heard(answer, anonymous, endpoint)
 
 
@@ -158,7 +153,7 @@ def refuse(answer: Answer, question: Question) -> NoReturn:
         raise DeniedError(what)
     if 400 <= answer.status < 500 and answer.status not in _TRY_LATER:
         raise NotFoundError(what)
-    raise UnreachableError(what)
+    raise unavailable(what, answer)
 
 
 def _url(endpoint: URL, name: str, path: str) -> URL:
