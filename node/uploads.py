@@ -82,6 +82,10 @@ class Upload:
         self._turn += 1
         return self._turn
 
+    def hash_by(self, algorithm: Algorithm) -> None:
+        """The request that brings bytes now says already by which algorithm they will be named."""
+        self._growing.hash_by(algorithm)
+
     async def resume(self, size: int) -> None:
         """Go on with a file that an earlier run of this node left.
 

@@ -123,6 +123,7 @@ class Pushing:
         return await self._completed(request, upload, upload.turn(), _digest(request.query["digest"]))
 
     async def _completed(self, request: web.Request, upload: Upload, turn: int, digest: Digest) -> web.Response:
+        upload.hash_by(digest.algorithm)
         await self._take(request, upload, turn)
         await self._keep(upload, turn, digest)
         return _created(upload.repository, digest)

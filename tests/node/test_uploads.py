@@ -113,6 +113,37 @@ async def test_what_came_is_gone_on_with_by_the_next_run(
         assert left(store) == []
 
 
+async def test_who_goes_on_after_a_restart_does_not_wait_until_what_came_before_is_hashed_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    before, behind = content(MAX_LAG_BYTES + MIB), content(MAX_LAG_BYTES + MIB)
+    digest = Digest.of(before + behind)
+    async with open_store(tmp_path, clock=clock) as store:
+        upload = await store.uploads.begin(APP)
+        await bring(upload, before)
+    async with open_store(tmp_path, clock=clock) as store:
+        with hashing_held(store):
+            async with asyncio.timeout(10):
+                again = await store.uploads.find(APP, upload.name)
+                assert again.size == len(before)
+                turn = await bring(again, behind, MIB)
+            assert store._shelf.workers.kept.used == 0  # what waits so long for its hash waits in no memory
+        await store.uploads.finish(again, turn, digest)
+        assert await store.load(digest, 1 << 30) == before + behind
+
+
+async def test_bytes_are_hashed_by_the_algorithm_they_will_be_named_by_as_soon_as_that_is_known(store: Store) -> None:
+    digest = Digest.of(DATA + DATA, Algorithm.SHA512)
+    upload = await store.uploads.begin(APP)
+    await bring(upload, DATA)
+    upload.hash_by(digest.algorithm)
+    hashing = upload._growing._digest_pass
+    turn = await bring(upload, DATA)
+    await store.uploads.finish(upload, turn, digest)
+    assert (upload._growing._digest_pass is hashing, hashing.done) == (True, 2 * len(DATA))
+    assert await store.load(digest, 1 << 30) == DATA + DATA
+
+
 async def test_an_upload_without_a_byte_is_gone_on_with_by_the_next_run(tmp_path: Path, clock: Clock) -> None:
     async with open_store(tmp_path, clock=clock) as store:
         upload = await store.uploads.begin(APP)
