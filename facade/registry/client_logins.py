@@ -65,7 +65,7 @@ class ClientLogins:
     async def answer(self, request: web.Request) -> web.Response:
         """A token for a login by HTTP Basic, or by an OAuth 2 form; without a login, one for anybody."""
         if request.method == "POST":
-            login: Login | None = _form({name: str(value) for name, value in (await request.post()).items()})
+            login = _form({name: str(value) for name, value in (await request.post()).items()})
         elif request.method in ("GET", "HEAD"):
             header = request.headers.get(hdrs.AUTHORIZATION)
             login = None if header is None else _basic(request, header)
@@ -101,11 +101,16 @@ def _basic(request: web.Request, header: str) -> Login | None:
         raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
 
 
-def _form(form: Mapping[str, str]) -> Login:
-    """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first."""
+def _form(form: Mapping[str, str]) -> Login | None:
+    """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first.
+
+    An empty one is none: upstream would refuse it.
+    """
     grant = form.get("grant_type")
     if grant not in _GRANTS:
         raise Problem(400, "UNSUPPORTED", f"grant_type is one of: {', '.join(_GRANTS)}")
     if grant == "refresh_token":
-        return Login("", "", form.get("refresh_token", ""))
-    return Login(form.get("username", ""), form.get("password", ""))
+        token = form.get("refresh_token", "")
+        return Login("", "", token) if token else None
+    user = form.get("username", "")
+    return Login(user, form.get("password", "")) if user else None

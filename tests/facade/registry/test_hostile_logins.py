@@ -1,0 +1,81 @@
+"""Access `passthrough` against clients that lie, and upstreams that answer something else."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from facade.registry.client_logins import TOKEN_PATH, ClientLogins
+from facade.registry.gate import Gate
+from facade.upstream.config import Access, UpstreamConfig
+from tests.facade.machine import Machine, Pulled, machine
+from tests.fakes.images import FakeImage, make_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_auth import Bearer
+
+NAME = "corp.test/team/secret"
+OPEN = "corp.test/team/open"
+
+
+def basic(user: str, password: str = "secret") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+ALICE, BOB, STRANGER = basic("alice"), basic("bob"), basic("mallory")
+
+
+@pytest.fixture
+async def corporate() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry(auth=Bearer({"alice": "secret", "bob": "secret"}, frozenset({"team/secret"}))) as fake:
+        yield fake
+
+
+@pytest.fixture
+def secret(corporate: FakeRegistry) -> FakeImage:
+    return corporate.push("team/secret", make_image("secret", (2_000_000,)), "v1")
+
+
+@pytest.fixture
+async def node(tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry) -> AsyncIterator[Machine]:
+    upstreams = (UpstreamConfig.parse("corp.test", corporate.url, public=True, access=Access.PASSTHROUGH),)
+    async with machine(tmp_path / "a", registry, upstreams=upstreams, gate=Gate(clients=ClientLogins())) as one:
+        yield one
+
+
+async def get(node: Machine, path: str, login: str | None = None, method: str = "GET") -> Pulled:
+    return await node.get(path, method, **({"Authorization": login} if login else {}))
+
+
+async def token(node: Machine, login: str | None = None) -> str:
+    answer = await get(node, TOKEN_PATH, login)
+    assert answer.status == 200
+    return f"Bearer {json.loads(answer.data)['token']}"
+
+
+async def pull(node: Machine, image: FakeImage, login: str | None) -> None:
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).data == image.manifest.data
+    for blob in image.blobs:
+        assert (await get(node, f"/v2/{NAME}/blobs/{blob.digest}", login)).data == blob.data
+        await node.landed(blob.digest)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"grant_type": "password", "username": "", "password": ""},
+        {"grant_type": "password"},
+        {"grant_type": "refresh_token", "refresh_token": ""},
+    ],
+)
+async def test_an_empty_login_is_none_and_takes_nobodys_token(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage, form: dict[str, str]
+) -> None:
+    """The token of those without a login is the same for all: nobody may make it stand for a login that is refused."""
+    image = corporate.push("team/open", make_image("open"), "v1")
+    await pull(node, secret, ALICE)  # upstream is known to judge logins by now
+    anybody = await token(node)
+    async with node.session.post(f"{node.facade}{TOKEN_PATH}", data=form) as answer:
+        assert answer.status == 200
+    assert (await get(node, f"/v2/{OPEN}/manifests/v1", anybody)).data == image.manifest.data
