@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
+from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import ClientError, hdrs, web
 
 from facade.registry.logins import EMPTY, parse_basic
 from facade.registry.newest import remember
@@ -25,7 +26,12 @@ TOKEN_PATH: Final = "/v2/_token"
 TOKEN_S: Final = 3600
 _KEPT_S: Final = 2 * TOKEN_S
 """A pull that began with a token goes on with it for a while."""
-_MOST: Final = 16384
+_MOST: Final = 4096
+_LONGEST: Final = 8192
+"""No login of a registry is longer: the longest are the keys of service accounts, and identity tokens."""
+_MOST_FORM_BYTES: Final = 64 * 1024
+_MOST_FIELDS: Final = 32
+_FORM: Final = "application/x-www-form-urlencoded"
 _GRANTS: Final = ("password", "refresh_token")
 
 
@@ -65,7 +71,7 @@ class ClientLogins:
     async def answer(self, request: web.Request) -> web.Response:
         """A token for a login by HTTP Basic, or by an OAuth 2 form; without a login, one for anybody."""
         if request.method == "POST":
-            login = _form({name: str(value) for name, value in (await request.post()).items()})
+            login = _form(await _fields(request))
         elif request.method in ("GET", "HEAD"):
             header = request.headers.get(hdrs.AUTHORIZATION)
             login = None if header is None else _basic(request, header)
@@ -101,6 +107,25 @@ def _basic(request: web.Request, header: str) -> Login | None:
         raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
 
 
+async def _fields(request: web.Request) -> dict[str, str]:
+    """The fields of a form, which is short: what it holds is kept in memory."""
+    data = bytearray()
+    try:
+        while piece := await request.content.readany():
+            data += piece
+            if len(data) > _MOST_FORM_BYTES:
+                raise Problem(413, "UNSUPPORTED", f"a login by form has at most {_MOST_FORM_BYTES} bytes")
+    except ClientError as error:
+        raise ConnectionResetError(f"the client went away: {error}") from None
+    try:
+        if request.content_type != _FORM:
+            raise ValueError(request.content_type)
+        fields = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Problem(400, "UNSUPPORTED", f"a login by form is {_FORM}, of at most {_MOST_FIELDS} fields") from None
+    return dict(fields)
+
+
 def _form(form: Mapping[str, str]) -> Login | None:
     """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first.
 
@@ -109,6 +134,8 @@ def _form(form: Mapping[str, str]) -> Login | None:
     grant = form.get("grant_type")
     if grant not in _GRANTS:
         raise Problem(400, "UNSUPPORTED", f"grant_type is one of: {', '.join(_GRANTS)}")
+    if sum(len(form.get(name, "")) for name in ("username", "password", "refresh_token")) > _LONGEST:
+        raise Problem(400, "UNSUPPORTED", f"a login has at most {_LONGEST} characters")
     if grant == "refresh_token":
         token = form.get("refresh_token", "")
         return Login("", "", token) if token else None

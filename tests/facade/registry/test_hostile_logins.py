@@ -79,3 +79,26 @@ async def test_an_empty_login_is_none_and_takes_nobodys_token(
     async with node.session.post(f"{node.facade}{TOKEN_PATH}", data=form) as answer:
         assert answer.status == 200
     assert (await get(node, f"/v2/{OPEN}/manifests/v1", anybody)).data == image.manifest.data
+
+
+@pytest.mark.parametrize("field", ["username", "password", "refresh_token"])
+async def test_a_login_that_no_registry_would_take_is_not_kept(node: Machine, field: str) -> None:
+    grant = "refresh_token" if field == "refresh_token" else "password"
+    form = {"grant_type": grant, "username": "u", "password": "p", field: "x" * 20_000}
+    async with node.session.post(f"{node.facade}{TOKEN_PATH}", data=form) as answer:
+        assert answer.status in (400, 413)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded", b"grant_type=password&username=" + b"x" * (2 << 20), 413),
+        ("application/x-www-form-urlencoded", b"grant_type=\xff", 400),
+        ("multipart/form-data", b"--", 400),
+    ],
+)
+async def test_a_form_that_is_none_is_the_clients_fault(
+    node: Machine, content_type: str, body: bytes, status: int
+) -> None:
+    answer = await node.ask(f"{node.facade}{TOKEN_PATH}", "POST", {"Content-Type": content_type}, body)
+    assert answer.status == status
