@@ -102,7 +102,7 @@ def _basic(request: web.Request, header: str) -> Login | None:
     if header == EMPTY:
         return None
     try:
-        return Login(*parse_basic(header))
+        return Login(*parse_basic(header, _LONGEST))
     except DeniedError as error:
         raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
 

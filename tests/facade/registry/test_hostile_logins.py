@@ -102,3 +102,10 @@ async def test_a_form_that_is_none_is_the_clients_fault(
 ) -> None:
     answer = await node.ask(f"{node.facade}{TOKEN_PATH}", "POST", {"Content-Type": content_type}, body)
     assert answer.status == status
+
+
+async def test_a_long_login_is_one(node: Machine, corporate: FakeRegistry, secret: FakeImage) -> None:
+    """A key of a Google service account, which is a password there, is 4300 bytes in the header."""
+    key = "k" * 3300
+    corporate.auth = Bearer({"_json_key_base64": key}, frozenset({"team/secret"}))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", basic("_json_key_base64", key))).status == 200
