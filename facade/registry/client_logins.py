@@ -21,6 +21,7 @@ from facade.registry.requests import Listener
 from facade.registry.routes import route_of
 from facade.upstream.credentials import CLIENT, Login
 from node.errors import DeniedError, InvalidError
+from node.reference import OWN, Repository
 
 TOKEN_PATH: Final = "/v2/_token"
 TOKEN_S: Final = 3600
@@ -65,7 +66,8 @@ class ClientLogins:
             return
         login, until = self._known.get(value.strip(), (None, 0.0))
         if self._clock() >= until:
-            raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", challenge(request))
+            headers = challenge(request, error="invalid_token")
+            raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", headers)
         CLIENT.set(login)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -89,12 +91,17 @@ class ClientLogins:
         return token
 
 
-def challenge(request: web.Request) -> dict[str, str]:
-    """The headers of a 401: where a token is to be had, and for what."""
+def challenge(request: web.Request, error: str = "") -> dict[str, str]:
+    """The headers of a 401: where a token is to be had, and for what.
+
+    `error`: what was wrong with the one shown (RFC 6750, section 3.1); containerd shows it again where nothing is said.
+    """
     lines = [f'Bearer realm="{request.scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
     with suppress(InvalidError):
         if name := route_of(request.path)[1]:
-            lines.append(f'scope="repository:{name}:pull"')
+            lines.append(f'scope="repository:{Repository.parse(OWN, name).name}:pull"')
+    if error:
+        lines.append(f'error="{error}"')
     return {"WWW-Authenticate": ",".join(lines), "Docker-Distribution-Api-Version": "registry/2.0"}
 
 

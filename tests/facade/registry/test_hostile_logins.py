@@ -109,3 +109,15 @@ async def test_a_long_login_is_one(node: Machine, corporate: FakeRegistry, secre
     key = "k" * 3300
     corporate.auth = Bearer({"_json_key_base64": key}, frozenset({"team/secret"}))
     assert (await get(node, f"/v2/{NAME}/manifests/v1", basic("_json_key_base64", key))).status == 200
+
+
+async def test_a_token_that_is_not_known_is_said_to_be_so(node: Machine) -> None:
+    """Else containerd shows the same one again (RFC 6750, section 3.1)."""
+    answer = await get(node, f"/v2/{NAME}/manifests/v1", "Bearer of another process")
+    assert answer.status == 401
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_challenge_holds_no_more_than_a_repositorys_name(node: Machine) -> None:
+    answer = await node.get("/v2/a%22,realm=%22http:%2f%2fevil.test/manifests/v1", Authorization="Bearer nobody")
+    assert answer.status == 401 and "evil" not in answer.headers["WWW-Authenticate"]
