@@ -211,7 +211,7 @@ class Upstreams:
         answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=NO_HEAD)
         answer.close()
         named, size = _named_digest(answer), answer.length
-        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        media_type = _media_type(answer)
         if isinstance(selector, Digest):
             named = _agreed(repository, selector, named)
         if answer.status != 200 or named is None or size is None or media_type not in MANIFEST_TYPES:
@@ -238,22 +238,25 @@ class Upstreams:
     async def prove_public(self, repository: Repository, digest: Digest, *, whole: bool = False) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.
 
-        With `whole`, a GET, whose bytes have to be those of the digest: anybody can say that they have it.
-        False on 401, 403 and 404, and always where the namespace is not declared public; raises when upstream gives no
-        answer or 429, which prove nothing.
+        With `whole`, a GET, whose bytes have to be those of the digest: anybody can say that they have it; so too where
+        the HEAD is answered with what may be anything, such as a page to log in at.
+        False on 401, 403, 404 and other bytes, and always where the namespace is not declared public; raises when
+        upstream gives no answer or 429, which prove nothing.
         """
         if not self.config(repository.namespace).public:
             return False
         path = f"manifests/{digest}"
         try:
-            if whole:
-                _, data, _ = await self._document(repository, path, anonymous=True)
-                return Digest.of(data, digest.algorithm) == digest
-            answer, *_ = await self._ask("HEAD", repository, path, _ACCEPT, anonymous=True)
-        except (DeniedError, NotFoundError):
+            if not whole:
+                answer, *_ = await self._ask("HEAD", repository, path, _ACCEPT, anonymous=True)
+                answer.close()
+                named = _named_digest(answer)
+                if named is not None or _media_type(answer) in MANIFEST_TYPES:
+                    return named in (None, digest)
+            _, data, _ = await self._document(repository, path, anonymous=True)
+        except (DeniedError, NotFoundError, MismatchError):
             return False
-        answer.close()
-        return _named_digest(answer) in (None, digest)
+        return Digest.of(data, digest.algorithm) == digest
 
     async def blob_size(self, repository: Repository, digest: Digest) -> int:
         """The size of a blob in bytes.
@@ -321,6 +324,10 @@ class Upstreams:
 def _shown(header: str | None) -> str | None:
     """A header that may be passed on: printable and short, else none."""
     return header if header and _SHOWN.fullmatch(header) else None
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _named_digest(answer: Answer) -> Digest | None:

@@ -10,7 +10,9 @@ import pytest
 from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.gate import Gate
 from facade.upstream.config import Access, UpstreamConfig
+from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, Pulled, machine
+from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_auth import Bearer
@@ -121,3 +123,17 @@ async def test_a_token_that_is_not_known_is_said_to_be_so(node: Machine) -> None
 async def test_a_challenge_holds_no_more_than_a_repositorys_name(node: Machine) -> None:
     answer = await node.get("/v2/a%22,realm=%22http:%2f%2fevil.test/manifests/v1", Authorization="Bearer nobody")
     assert answer.status == 401 and "evil" not in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_page_that_anybody_may_read_proves_no_manifest_public(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    corporate.files["/login"] = b"<html>who are you?</html>"
+    digest = secret.manifest.digest
+    corporate.fault("manifests", "v1", Fault(no_digest=True, method="HEAD"))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    corporate.fault("manifests", digest, Fault(location=f"{corporate.url}/login", redirect_status=302, method="HEAD"))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    holding = await node.store.find(digest)
+    assert holding is not None and holding.visibility is Visibility.PRIVATE
+    assert not (await node.store.changes(0, Audience.PUBLIC)).entries
