@@ -12,6 +12,7 @@ from facade.registry.gate import Gate
 from facade.upstream.config import Access, UpstreamConfig
 from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, Pulled, machine
+from tests.facade.pusher import Pusher
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
@@ -137,3 +138,16 @@ async def test_a_page_that_anybody_may_read_proves_no_manifest_public(
     holding = await node.store.find(digest)
     assert holding is not None and holding.visibility is Visibility.PRIVATE
     assert not (await node.store.changes(0, Audience.PUBLIC)).entries
+
+
+async def test_a_proof_that_is_asked_for_is_none_yet(node: Machine, corporate: FakeRegistry, secret: FakeImage) -> None:
+    """An image is also an own one, and so members may have it; two clients pull it from upstream meanwhile."""
+    corporate.push("team/secret", secret, "v2")
+    await Pusher(node, "mine").image(secret, "v1")
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    corporate.fault("manifests", secret.manifest.digest, Fault(silent=True, times=1, method="GET"))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
+    await corporate.until(lambda: bool(corporate.asked("manifests", "GET", secret.manifest.digest)))
+    assert (await get(node, f"/v2/{NAME}/manifests/v2", BOB)).status == 200
+    holding = await node.store.find(secret.manifest.digest)
+    assert holding is not None and holding.visibility is Visibility.MEMBERS
