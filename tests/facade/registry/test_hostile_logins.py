@@ -151,3 +151,20 @@ async def test_a_proof_that_is_asked_for_is_none_yet(node: Machine, corporate: F
     assert (await get(node, f"/v2/{NAME}/manifests/v2", BOB)).status == 200
     holding = await node.store.find(secret.manifest.digest)
     assert holding is not None and holding.visibility is Visibility.MEMBERS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_registry_that_refuses_head_serves_who_may_read(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage, status: int, warm: bool
+) -> None:
+    """Docker and Podman then pull directly with GET, and so nothing may be refused that they would get."""
+    if warm:
+        await pull(node, secret, BOB)
+    corporate.fault("manifests", "*", Fault(status=status, method="HEAD"))
+    corporate.fault("blobs", "*", Fault(status=status, method="HEAD"))
+    await pull(node, secret, ALICE)
+    for path in ("manifests/v1", f"manifests/{secret.manifest.digest}", f"blobs/{secret.layers[0].digest}"):
+        assert (await get(node, f"/v2/{NAME}/{path}", STRANGER)).status == 404
+    layer = secret.layers[0]
+    assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}", BOB)).data == layer.data
