@@ -168,3 +168,36 @@ async def test_a_registry_that_refuses_head_serves_who_may_read(
         assert (await get(node, f"/v2/{NAME}/{path}", STRANGER)).status == 404
     layer = secret.layers[0]
     assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}", BOB)).data == layer.data
+
+
+async def _login_page(corporate: FakeRegistry, secret: FakeImage) -> None:
+    """Who is not known is led to a page that is 200 for everybody, as single sign-on does."""
+    corporate.files["/login"] = b"<html>who are you?</html>"
+    page = Fault(location=f"{corporate.url}/login", redirect_status=302)
+    for blob in (secret.manifest, *secret.blobs):
+        corporate.fault("manifests" if blob is secret.manifest else "blobs", blob.digest, page)
+    corporate.fault("manifests", "v1", page)
+
+
+@pytest.mark.parametrize("login", [None, STRANGER])
+async def test_an_answer_that_is_not_the_blob_grants_nothing(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage, login: str | None
+) -> None:
+    await pull(node, secret, ALICE)
+    await _login_page(corporate, secret)
+    for method in ("HEAD", "GET"):
+        for path in (f"blobs/{secret.layers[0].digest}", f"manifests/{secret.manifest.digest}", "manifests/v1"):
+            assert (await get(node, f"/v2/{NAME}/{path}", login, method)).status in (401, 404, 503)
+
+
+async def test_a_blob_that_anybody_may_read_opens_no_manifest(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    """Some registries guard manifests alone."""
+    await pull(node, secret, ALICE)
+    layer = secret.layers[0]
+    corporate.files["/storage"] = layer.data
+    corporate.fault("blobs", layer.digest, Fault(location=f"{corporate.url}/storage"))
+    assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}")).data == layer.data
+    for selector in ("v1", secret.manifest.digest):
+        assert (await get(node, f"/v2/{NAME}/manifests/{selector}")).status == 401
