@@ -186,7 +186,9 @@ class Registry:
             async with asyncio.timeout(self._waits.patience_s):
                 answer = await manifests(asked.repository, asked.selector)
         except TimeoutError:
-            raise UnreachableError(f"{asked.repository}: no source answered in time") from None
+            raise hidden or UnreachableError(f"{asked.repository}: no source answered in time") from None
+        except LayermeshError as error:
+            raise hidden or error from None  # who may not read it is not told either what of it is here
         manifest = answer.manifest
         await self._rights.check(asked, manifest.digest, hidden)
         if request.method == "GET":

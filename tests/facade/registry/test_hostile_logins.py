@@ -201,3 +201,25 @@ async def test_a_blob_that_anybody_may_read_opens_no_manifest(
     assert (await get(node, f"/v2/{NAME}/blobs/{layer.digest}")).data == layer.data
     for selector in ("v1", secret.manifest.digest):
         assert (await get(node, f"/v2/{NAME}/manifests/{selector}")).status == 401
+
+
+async def test_with_a_silent_upstream_nobody_is_told_what_is_here(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    other = make_image("another", (1000,))
+    assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200  # and none of its blobs
+    await corporate.stop()
+    for known, unknown in (("v1", "v2"), (secret.manifest.digest, other.manifest.digest)):
+        for login in (None, STRANGER):
+            told = [await get(node, f"/v2/{NAME}/manifests/{each}", login) for each in (known, unknown)]
+            assert told[0].status == told[1].status == 503
+            assert told[0].data == told[1].data
+
+
+async def test_patience_that_upstream_asks_for_is_passed_on(
+    node: Machine, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    await pull(node, secret, ALICE)
+    corporate.fault("manifests", "*", Fault(status=429, retry_after="77"))
+    answer = await get(node, f"/v2/{NAME}/manifests/{secret.manifest.digest}", BOB)
+    assert answer.status == 429 and int(answer.headers["Retry-After"]) in (76, 77)
