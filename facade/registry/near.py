@@ -14,7 +14,7 @@ from node.manifest import MAX_MANIFEST_BYTES
 from node.reference import Repository
 from node.source import Wanted
 from node.store import Store
-from node.visibility import Visibility
+from node.visibility import Proof, Visibility
 
 log: Final = structlog.get_logger(__name__)
 BRING_S: Final = 60.0
@@ -57,6 +57,8 @@ async def _have(store: Store, cluster: Cluster, repository: Repository, digest: 
         holding = await store.find(digest)
         if holding is None or holding.visibility is Visibility.PRIVATE:
             await _bring_one(store, cluster, repository, digest)
+        elif not await store.repositories.confirmed(repository, digest):  # it may be seen for another reason, that ends
+            await store.repositories.show(repository, digest, Proof(Visibility.MEMBERS))
         try:
             await store.sync(digest)
         except NotFoundError:  # its file was gone
