@@ -114,11 +114,11 @@ class Edit:
         if row is None:
             if record.content is None and record.stamp < self._forgotten:
                 return False  # everybody forgot it: it would only be told on and on
-            self._insert(record)
+            self._take(record)
             return True
         held = record_of(row)
         if record.supersedes(held):
-            self._insert(record)
+            self._take(record)
             if not record.knew(held):
                 self._note_rival(record, held)
             return True
@@ -127,6 +127,12 @@ class Edit:
             if rival_origin is None or (record.stamp, record.origin) > (rival_stamp, rival_origin):
                 self._note_rival(held, record)
         return False
+
+    def _take(self, record: Record) -> None:
+        """Enter somebody's record; its bytes may have come here for it before, such as where the catalog was lost."""
+        self._insert(record)
+        if record.content is not None:
+            self._share(record.repository, record.content.digest)
 
     def _share(self, repository: str, digest: Digest) -> None:
         """Show members a blob whose bytes came for this repository: behind its record, so that they know whose it is.
@@ -201,13 +207,11 @@ def find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
     return None if row is None else record_of(row)
 
 
-def recorded(repository: str, digest: Digest, query: Query) -> bool:
-    """Whether a blob or manifest belongs to a repository."""
-    sql = (
-        "SELECT 1 FROM records WHERE repository = ? AND kind IN ('blob', 'manifest') AND name = ?"
-        " AND digest IS NOT NULL"
-    )
-    return query.row(sql, (repository, str(digest))) is not None
+def recorded(repository: str | None, digest: Digest, query: Query) -> bool:
+    """Whether a blob or manifest belongs to a repository, or with None to any."""
+    where, values = ("", ()) if repository is None else (" AND repository = ?", (repository,))
+    sql = f"SELECT 1 FROM records WHERE name = ? AND kind != 'tag' AND digest IS NOT NULL{where} LIMIT 1"
+    return query.row(sql, (str(digest), *values)) is not None
 
 
 def _row(repository: str, kind: Kind, name: str, query: Query) -> Row | None:

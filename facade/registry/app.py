@@ -190,7 +190,9 @@ class Registry:
             async with asyncio.timeout(self._waits.silent_s(is_mirror=asked.form is Form.MIRROR)):
                 answer = await manifests(asked.repository, asked.selector)
         except TimeoutError:
-            raise UnreachableError(f"{asked.repository}: no source answered in time") from None
+            raise hidden or UnreachableError(f"{asked.repository}: no source answered in time") from None
+        except LayermeshError as error:
+            raise hidden or error from None  # who may not read it is not told either what of it is here
         manifest = answer.manifest
         await self._rights.check(asked, manifest.digest, hidden)
         if request.method == "GET":

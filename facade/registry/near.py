@@ -17,7 +17,7 @@ from node.manifest import MAX_MANIFEST_BYTES
 from node.reference import Repository
 from node.source import Wanted
 from node.store import Store
-from node.visibility import Visibility
+from node.visibility import Proof, Visibility
 
 log: Final = structlog.get_logger(__name__)
 BRING_S: Final = 60.0
@@ -67,6 +67,10 @@ class Bringing:
             holding = await self._store.find(digest)
             if holding is None or holding.visibility is Visibility.PRIVATE:
                 await self._once.share(digest, partial(self._fetch, repository, digest))
+            if not await self._store.repositories.confirmed(
+                repository, digest
+            ):  # it may be seen for a reason that ends
+                await self._store.repositories.show(repository, digest, Proof(Visibility.MEMBERS))
             try:
                 await self._store.sync(digest)
             except NotFoundError:  # its file was gone

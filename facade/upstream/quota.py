@@ -66,6 +66,8 @@ class Quotas:
         if len(self._until) >= _MOST_HELD:
             now = self._clock()
             self._until = {held: until for held, until in self._until.items() if until > now}
+            if len(self._until) >= _MOST_HELD and whom not in self._until:  # clients name as many logins as they like
+                del self._until[min(self._until, key=self._until.__getitem__)]
         self._until[whom] = max(self._until.get(whom, 0.0), self._clock() + wait_s)
 
     def check(self, whom: Hashable, what: str) -> None:

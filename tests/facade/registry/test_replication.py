@@ -530,3 +530,32 @@ async def test_what_is_here_for_another_repository_alone_makes_no_promise(
     await until(lambda: node.cluster.holders(hidden.digest))
     assert (await Pusher(node).send("GET", "manifests/v1")).status == 200
     assert (await Pusher(node).send("GET", f"blobs/{layer.digest}")).data == layer.data
+
+
+async def test_what_is_here_for_a_mirrored_repository_is_kept_for_the_own_one_that_a_push_names_it_in(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    """A push rests on no other member's disk: not either once it is proved no more that anybody may read the bytes."""
+    registry.push("library/app", image, "v1")
+    waits = replace(QUICK_WAITS, proof_s=4.0)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(member(tmp_path / "a", registry))
+        async with machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,), waits=waits) as b:
+            assert (await b.manifest("v1", "library/app")).status == 200
+            for blob in image.blobs:
+                assert (await b.blob(blob.digest, "library/app")).data == blob.data
+                await b.landed(blob.digest)
+            await Pusher(a, APP).image(image, "v1")
+            await until(lambda: b.store.owned.generation >= len(image.blobs) and b.cluster.peers())
+            async with asyncio.timeout(10):
+                while await b.store.owned.manifest(APP, image.manifest.digest) is None:
+                    await asyncio.sleep(0.01)
+            answer = await Pusher(b, APP).manifest("v2", image.manifest.data, image.manifest.media_type)
+            assert answer.status == 201
+            await stack.aclose()
+            async with asyncio.timeout(10):
+                for blob in image.blobs:
+                    while (holding := await b.store.find(blob.digest)) and holding.visibility is Visibility.PUBLIC:
+                        await asyncio.sleep(0.05)
+            for blob in image.blobs:
+                assert (await b.get(f"/v2/{APP}/blobs/{blob.digest}")).data == blob.data

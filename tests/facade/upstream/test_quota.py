@@ -9,7 +9,7 @@ import pytest
 
 from facade.upstream.client import Upstreams
 from facade.upstream.config import UpstreamConfig
-from facade.upstream.quota import Quota, read_quota
+from facade.upstream.quota import Quota, Quotas, read_quota
 from node.errors import ThrottledError
 from node.reference import DOCKER_HUB, Repository, Tag
 from node.source import Wanted
@@ -140,3 +140,12 @@ async def test_what_is_left_is_kept_as_it_was_last_told(
 )
 def test_limits_are_read_as_docker_hub_sends_them(headers: dict[str, str], quota: Quota | None) -> None:
     assert read_quota(headers) == quota
+
+
+def test_the_patience_of_any_number_of_logins_takes_no_more_room(now: list[float]) -> None:
+    quotas = Quotas(lambda: now[0])
+    for login in range(5000):
+        quotas.hold(login, 60.0 + login)
+    assert len(quotas._until) == 4096
+    with pytest.raises(ThrottledError):
+        quotas.check(4999, "upstream")
