@@ -22,17 +22,19 @@ FILES: Final = 1000
 _NOBODY: Final = Repository("localhost", "fill")
 _AT_ONCE: Final = 64
 _ROWS: Final = """
-CREATE TEMP TABLE more AS WITH RECURSIVE numbers (number) AS
+CREATE TEMP TABLE hashes AS WITH RECURSIVE numbers (number) AS
     (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < :count)
-    SELECT number, CAST(x'12' || randomblob(32) AS BLOB) AS digest FROM numbers;
+    SELECT randomblob(32) AS hash FROM numbers;
+CREATE TEMP TABLE more AS SELECT CAST(x'12' || hash AS BLOB) AS digest FROM hashes ORDER BY hash;
 INSERT INTO blobs (digest, cid, size, public_until, members_until, mtime_ns, inode, durable, verified_at)
     SELECT digest, CAST(x'01551220' || substr(digest, 2) AS BLOB), 20, 0, 9e999, 1, 1, 1, 9e999 FROM more;
-INSERT INTO changes (seq, digest, level, highest) SELECT :seq + 2 * number, digest, 1, 1 FROM more;
+INSERT INTO changes (seq, digest, level, highest) SELECT :seq + 2 * rowid, digest, 1, 1 FROM more;
 INSERT INTO records (repository, kind, name, digest, size, media_type, artifact_type, stamp, origin, base, seq)
     SELECT :repository, 'blob', 'sha256:' || lower(hex(substr(digest, 2))), digest, 20, '', '', 1, :origin, 0,
-    :seq + 2 * number + 1 FROM more;
+    :seq + 2 * rowid + 1 FROM more;
 """
-"""What a push leaves in each of the tables; `verified_at` is never, so that no upkeep looks for the files."""
+"""What a push leaves in each of the tables; `verified_at` is never, so that no upkeep looks for the files. In the order
+of the digests, so that all indexes grow at their ends."""
 
 
 def fingerprint() -> str:

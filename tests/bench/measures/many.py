@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from node.digest import Digest
@@ -45,22 +46,23 @@ def many(bench: Bench) -> Iterator[Outcome]:
             path, seconds = image.manifest_path(), 2 * bench.seconds
             contenders[name] = partial(requests_per_second, node.port, path, _CONNECTIONS, seconds, MANIFEST_TYPE)
         manifests = alternate(bench.rounds, contenders)
-    for what, samples in (("HEAD of blobs, each for the first time", heads), ("own manifest GET by digest", manifests)):
-        told = f"{_MUCH:,} blobs in the catalog: {what}"
-        yield Row(
-            bench.name, told, "requests/s", samples[OURS], Aim.RATIO_AT_LEAST, _LITTLE, samples[_LITTLE], bound=0.9
-        )
+    told = f"{_MUCH:,} blobs in the catalog"
+    first = f"{told}: HEAD of a blob for the first time"
+    yield Row(bench.name, first, "ms", heads[OURS], Aim.RATIO_AT_MOST, _LITTLE, heads[_LITTLE], 1.1)
+    warm, few = manifests[OURS], manifests[_LITTLE]
+    yield Row(bench.name, f"{told}: own manifest GET", "requests/s", warm, Aim.RATIO_AT_LEAST, _LITTLE, few, 0.9)
 
 
 def _first_heads(bench: Bench, store: Path) -> float:
-    """How many blobs that were never asked for a new node answers in a second."""
-    targets = [f"/v2/{MANY}/blobs/{Digest.of(blob(number))}" for number in range(FILES)]
+    """The milliseconds that a new node takes to answer for a blob that it was never asked for: the median of all."""
+    taken = []
     with layermesh(store, bench.work) as node, closing(Wire("127.0.0.1", node.port)) as wire:
-        started = time.perf_counter()
-        for target in targets:
-            wire.send(target, method="HEAD")
+        for number in range(FILES):
+            started = time.perf_counter()
+            wire.send(f"/v2/{MANY}/blobs/{Digest.of(blob(number))}", method="HEAD")
             wire.head(bodiless=True)
-        return FILES / (time.perf_counter() - started)
+            taken.append(1000 * (time.perf_counter() - started))
+    return median(taken)
 
 
 def _filled(bench: Bench, count: int) -> Path:
