@@ -48,7 +48,7 @@ class ClientLogins:
         self._key = secrets.token_bytes(32)
         self._known: dict[str, tuple[Login | None, float]] = {}
 
-    def note(self, request: web.Request, listener: Listener) -> None:
+    def note(self, request: web.BaseRequest, listener: Listener) -> None:
         """Let `CLIENT` be the login of this request's client.
 
         Raises:
@@ -70,7 +70,7 @@ class ClientLogins:
             raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", headers)
         CLIENT.set(login)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         """A token for a login by HTTP Basic, or by an OAuth 2 form; without a login, one for anybody."""
         if request.method == "POST":
             login = _form(await _fields(request))
@@ -91,7 +91,7 @@ class ClientLogins:
         return token
 
 
-def challenge(request: web.Request, error: str = "") -> dict[str, str]:
+def challenge(request: web.BaseRequest, error: str = "") -> dict[str, str]:
     """The headers of a 401: where a token is to be had, and for what.
 
     `error`: what was wrong with the one shown (RFC 6750, section 3.1); containerd shows it again where nothing is said.
@@ -105,7 +105,7 @@ def challenge(request: web.Request, error: str = "") -> dict[str, str]:
     return {"WWW-Authenticate": ",".join(lines), "Docker-Distribution-Api-Version": "registry/2.0"}
 
 
-def _basic(request: web.Request, header: str) -> Login | None:
+def _basic(request: web.BaseRequest, header: str) -> Login | None:
     if header == EMPTY:
         return None
     try:
@@ -114,7 +114,7 @@ def _basic(request: web.Request, header: str) -> Login | None:
         raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
 
 
-async def _fields(request: web.Request) -> dict[str, str]:
+async def _fields(request: web.BaseRequest) -> dict[str, str]:
     """The fields of a form, which is short: what it holds is kept in memory."""
     data = bytearray()
     try:
