@@ -48,7 +48,7 @@ check: lint types imports test ## ruff, mypy, the import contracts, the tests
 matrix: $(VENV)/.dev ## every fault of an upstream and of a peer, with every client; shows the time a node adds to each
 	@MATRIX_REPORT=matrix.txt $(BIN)/python -m pytest -q tests/facade/matrix $(ARGS); status=$$?; cat matrix.txt; exit $$status
 
-bench: $(VENV)/.dev ## measure against docker-registry and nginx; writes bench.json
+bench: $(VENV)/.dev ## measure against docker-registry, distribution and nginx; writes bench.json
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 provision: ## (root, Debian) install what the e2e tests and the bench need

@@ -46,6 +46,10 @@ class Limits:
     peers_per_host: int = 64
     entries_per_peer: int = 200_000
     entries: int = 1_000_000
+    records_per_peer: int = 1_000_000
+    """Records of own repositories, of 2 KB at most, kept because one peer told of them; its log is not read beyond."""
+    late_records_per_peer: int = 10_000
+    """Records from a clock that is ahead, kept aside until their time has come; a log with more waits for it."""
     polls_per_host: int = 64
     requests_in_flight: int = 4
     """Range requests of one fetch, all peers together."""

@@ -67,7 +67,8 @@ class Peers:
         """What people should know of a peer."""
         identity = contact.identity
         if identity is not None and contact.live:
-            return identity.note or self._notes.get(identity.id) or (contact.note if contact.misses else None)
+            found = identity.note or self._notes.get(identity.id) or self.directory.note(identity.id)
+            return found or (contact.note if contact.misses else None)
         return contact.note
 
     def failed(self, url: URL, reason: str) -> None:
@@ -145,8 +146,9 @@ class Peers:
     def _note(self, peer: Followed, text: str | None) -> None:
         if text is None:
             self._notes.pop(peer.peer_id, None)
-        else:
+        elif text != self._notes.get(peer.peer_id):
             self._notes[peer.peer_id] = text
+            self._on_event("peer_noted", {"id": peer.peer_id, "url": str(peer.url), "note": text})
 
 
 def _now() -> float:

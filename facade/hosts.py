@@ -14,6 +14,8 @@ from aiohttp.typedefs import Handler, Middleware
 from facade.settings import Address
 
 Refuse = Callable[[str], web.StreamResponse]
+Foreign = Callable[[web.BaseRequest], str | None]
+"""Says why a request is not answered; None when it is."""
 
 
 def is_loopback(host: str) -> bool:
@@ -51,15 +53,24 @@ def _name(host: str) -> str:
     return host.partition(":")[0]
 
 
-def guard(listen: Address, refuse: Refuse) -> Middleware:
-    """A middleware that lets no foreign page through; on listeners beyond loopback it lets everything through."""
-    guarded = is_loopback(listen.host)
+def foreign(listen: Address) -> Foreign:
+    """What finds the requests of foreign pages; on listeners beyond loopback it finds none."""
     listen_host = listen.host
+
+    def why(request: web.BaseRequest) -> str | None:
+        headers = request.headers
+        return refusal(headers.get(hdrs.HOST), headers.get(hdrs.ORIGIN), listen_host)
+
+    return why if is_loopback(listen_host) else lambda _: None
+
+
+def guard(listen: Address, refuse: Refuse) -> Middleware:
+    """A middleware that lets no foreign page through."""
+    refused = foreign(listen)
 
     @web.middleware
     async def guarding(request: web.Request, handler: Handler) -> web.StreamResponse:
-        headers = request.headers
-        if guarded and (why := refusal(headers.get(hdrs.HOST), headers.get(hdrs.ORIGIN), listen_host)):
+        if why := refused(request):
             return refuse(why)
         return await handler(request)
 

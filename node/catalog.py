@@ -207,17 +207,20 @@ class Catalog:
         while await self._database.write(self._sweep_some) == _SWEPT_AT_ONCE:
             pass
 
-    async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Those that have no row.
+    async def missing(self, digests: Sequence[Digest], *, shown: bool = False) -> list[Digest]:
+        """Those that have no row; with `shown`, also those that are private.
 
         Raises:
             UnreachableError: when the database cannot be read.
         """
         absent: list[Digest] = []
+        now = self._clock()
         for at in range(0, len(digests), _ASKED_AT_ONCE):
             keys = [key_of(digest) for digest in digests[at : at + _ASKED_AT_ONCE]]
             entries = await self._entries.of_all(keys, self._read_entries)
-            absent += [digest_of(key) for key in keys if entries[key] is None]
+            for key, entry in entries.items():
+                if entry is None or (shown and entry.shown.at(now) is Visibility.PRIVATE):
+                    absent.append(digest_of(key))
         return absent
 
     async def not_durable(self, limit: int) -> list[Entry]:

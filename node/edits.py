@@ -7,7 +7,7 @@ import structlog
 from node.announcing import show
 from node.connection import Query, Row, Transaction
 from node.digest import Digest
-from node.errors import InvalidError, NotFoundError
+from node.errors import FullError, InvalidError, NotFoundError
 from node.holding import digest_of, key_of
 from node.manifest import Descriptor, Role
 from node.records import RESTORED, TOMBSTONE_S, Content, Kind, Record, stamp_at
@@ -26,11 +26,12 @@ class MissingError(NotFoundError):
 class Edit:
     """One transaction's work on the records, in the writer's thread."""
 
-    def __init__(self, transaction: Transaction, node_id: str, now: float) -> None:
+    def __init__(self, transaction: Transaction, node_id: str, now: float, told_by: str = "") -> None:
         self.written: list[Record] = []
         self._transaction = transaction
         self._node_id = node_id
         self._now = now
+        self._told_by = told_by
         self._forgotten = forgotten_before(now)
         ((last,),) = transaction.rows("SELECT ifnull(max(stamp), 0) FROM records")
         self._stamp = stamp_at(now, last)
@@ -81,6 +82,23 @@ class Edit:
                 return
         raise MissingError(f"{named.digest}: the manifest names it, but {repository} does not have it: push it first")
 
+    def bound(self, most: int, before: int | None) -> int:
+        """Check that the member who told of what was merged makes this node keep no more than `most` records.
+
+        `before` is how many they were at most, None when nobody knows. Returns how many they are at most now: counting
+        takes a while, and is put off for as long as the sum says enough.
+
+        Raises:
+            FullError: when they are more.
+        """
+        if before is not None and before + len(self.written) <= most:
+            return before + len(self.written)
+        sql = "SELECT count(*) FROM records WHERE told_by = ? AND told_by != ''"
+        ((kept,),) = self._transaction.rows(sql, (self._told_by,))
+        if kept > most:
+            raise FullError(f"more than {most} records that one member told of")
+        return int(kept)
+
     def tags_of(self, repository: str, digest: Digest) -> list[str]:
         """The tags that mean a manifest."""
         sql = "SELECT name FROM records WHERE digest = ? AND kind = 'tag' AND repository = ?"
@@ -96,11 +114,11 @@ class Edit:
         if row is None:
             if record.content is None and record.stamp < self._forgotten:
                 return False  # everybody forgot it: it would only be told on and on
-            self._insert(record)
+            self._take(record)
             return True
         held = record_of(row)
         if record.supersedes(held):
-            self._insert(record)
+            self._take(record)
             if not record.knew(held):
                 self._note_rival(record, held)
             return True
@@ -109,6 +127,12 @@ class Edit:
             if rival_origin is None or (record.stamp, record.origin) > (rival_stamp, rival_origin):
                 self._note_rival(held, record)
         return False
+
+    def _take(self, record: Record) -> None:
+        """Enter somebody's record; its bytes may have come here for it before, such as where the catalog was lost."""
+        self._insert(record)
+        if record.content is not None:
+            self._share(record.repository, record.content.digest)
 
     def _share(self, repository: str, digest: Digest) -> None:
         """Show members a blob whose bytes came for this repository: behind its record, so that they know whose it is.
@@ -149,7 +173,7 @@ class Edit:
     def _insert(self, record: Record) -> None:
         content = record.content
         self._transaction.run(
-            f"INSERT OR REPLACE INTO records ({_WRITTEN}, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO records ({_WRITTEN}, told_by, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.repository,
                 record.kind,
@@ -162,6 +186,7 @@ class Edit:
                 record.stamp,
                 record.origin,
                 record.base,
+                self._told_by,
                 self._transaction.next_seq(),
             ),
         )
@@ -182,13 +207,11 @@ def find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
     return None if row is None else record_of(row)
 
 
-def recorded(repository: str, digest: Digest, query: Query) -> bool:
-    """Whether a blob or manifest belongs to a repository."""
-    sql = (
-        "SELECT 1 FROM records WHERE repository = ? AND kind IN ('blob', 'manifest') AND name = ?"
-        " AND digest IS NOT NULL"
-    )
-    return query.row(sql, (repository, str(digest))) is not None
+def recorded(repository: str | None, digest: Digest, query: Query) -> bool:
+    """Whether a blob or manifest belongs to a repository, or with None to any."""
+    where, values = ("", ()) if repository is None else (" AND repository = ?", (repository,))
+    sql = f"SELECT 1 FROM records WHERE name = ? AND kind != 'tag' AND digest IS NOT NULL{where} LIMIT 1"
+    return query.row(sql, (str(digest), *values)) is not None
 
 
 def _row(repository: str, kind: Kind, name: str, query: Query) -> Row | None:

@@ -57,6 +57,8 @@ class Growing:
         self._recent = Recent(workers.kept)
         self._digest_pass = DigestPass(digest)
         self._leaf_pass = LeafPass()
+        self._catching_up = False
+        """Whether bytes that had come long before are hashed: nobody waits for those, and memory keeps none."""
         self._trusted: Dag | None = None
         self._placing = 0
         self._lock = Lock()
@@ -85,12 +87,19 @@ class Growing:
             raise self._full(error) from None
         self._claimed.add(0, size)
         self._put_bytes = size
+        self._catching_up = True
         self._wrote(0, size)
 
+    def hash_by(self, algorithm: Algorithm) -> None:
+        """Say by which algorithm the digest will be; what came already is hashed again where that is another one."""
+        if algorithm is not self._digest_pass.algorithm:
+            self._digest_pass = DigestPass(algorithm)
+            self._catching_up = True
+            self._advance()
+
     def named(self, digest: Digest) -> None:
-        """Say what all bytes together must hash to, and that no more come. Begins anew where the algorithm differs."""
-        if digest.algorithm is not self._digest_pass.algorithm:
-            self._digest_pass = DigestPass(digest)
+        """Say what all bytes together must hash to, and that no more come; as `hash_by`."""
+        self.hash_by(digest.algorithm)
         self._digest = digest
         self.expect(self._claimed.end)
 
@@ -122,7 +131,8 @@ class Growing:
             return not self.flushed
         many = self._workers.kept.used > self._workers.kept.limit * 3 // 4
         room = MAX_QUEUED_BYTES // 4 if many else MAX_QUEUED_BYTES
-        return self._put_bytes - self._written_bytes > room or self.prefix - self._hashed_upto > MAX_LAG_BYTES
+        lags = not self._catching_up and self.prefix - self._hashed_upto > MAX_LAG_BYTES
+        return lags or self._put_bytes - self._written_bytes > room
 
     def expect(self, size: int) -> None:
         """Say how long the blob is; an earlier source's trust ends.
@@ -266,6 +276,7 @@ class Growing:
         if self.closed:
             self._recent.clear()
         self._recent.forget(self._hashed_upto)
+        self._catching_up &= self.prefix - self._hashed_upto > MAX_LAG_BYTES
         error = next((errand.error for errand in self._errands if errand.error is not None), None)
         if error is not None and self.failure is None:
             self.failure = self._full(error)
@@ -311,8 +322,9 @@ class Growing:
             batch.append(self._queue.popleft()[1])
             size += len(batch[-1])
         _write_all(self._fd, offset, batch, size)
-        for at, data in zip(accumulate(map(len, batch), initial=offset), batch, strict=False):
-            self._recent.add(at, data)
+        if not self._catching_up:
+            for at, data in zip(accumulate(map(len, batch), initial=offset), batch, strict=False):
+                self._recent.add(at, data)
         self._wrote(offset, size)
         return size
 

@@ -2,7 +2,7 @@
 Management"): records in the catalog's database, merged with those of the other members.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -48,6 +48,8 @@ class Owned:
         self.news = Pulse()
         self._database = database
         self._clock = clock
+        self._told: dict[str, int] = {}
+        """How many records each member made this node keep, at most; for the writer's thread alone."""
         self._records: Remembered[tuple[int, str, Kind, str], Record | None] = Remembered(_KEPT_IN_MEMORY)
 
     async def tag(self, repository: str, tag: Tag) -> Content | None:
@@ -98,6 +100,25 @@ class Owned:
             (key_of(subject), repository),
         )
         return tuple(content for row in rows if (content := record_of(row).content) is not None)
+
+    async def manifests(self, repository: str, after: str = "", limit: int = -1) -> tuple[Content, ...]:
+        """The manifests of a repository whose digests, as text, are behind `after`, in that order; as `tags`."""
+        rows = await self._database.read(
+            f"SELECT {COLUMNS} FROM records WHERE repository = ? AND kind = 'manifest' AND name > ?"
+            " AND digest IS NOT NULL ORDER BY name LIMIT ?",
+            (repository, after, limit),
+        )
+        return tuple(content for row in rows if (content := record_of(row).content) is not None)
+
+    async def lacking(self, repository: str, digests: Collection[Digest]) -> set[Digest]:
+        """Those that are no blobs or manifests of a repository. Raises as `tag`."""
+        marks = ", ".join("?" * len(digests))
+        rows = await self._database.read(
+            f"SELECT name FROM records WHERE repository = ? AND kind IN ('blob', 'manifest') AND name IN ({marks})"
+            " AND digest IS NOT NULL",
+            (repository, *map(str, digests)),
+        )
+        return set(digests) - {Digest.parse(name) for (name,) in rows}
 
     async def having(self, digest: Digest) -> tuple[str, ...]:
         """The repositories that a blob belongs to. Raises as `tag`."""
@@ -193,16 +214,21 @@ class Owned:
         """Let a blob belong to the repository no longer. Raises as `delete_tag`."""
         await self._write(lambda edit: edit.remove(repository, Kind.BLOB, str(digest)))
 
-    async def merge(self, records: Sequence[Record]) -> int:
-        """Take in what another member wrote or passed on; how many of it were news.
+    async def merge(self, records: Sequence[Record], told_by: str = "", most: int = 0) -> int:
+        """Take in what the member `told_by` wrote or passed on; how many of it were news.
 
         Raises:
-            FullError: when the catalog cannot be written.
+            FullError: when the catalog cannot be written, or would hold more than `most` that it told of.
         """
         if not records:
             return 0
         news: list[Record] = []
-        await self._write(lambda edit: news.extend(record for record in records if edit.merge(record)), durable=False)
+
+        def job(edit: Edit) -> None:
+            news.extend(record for record in records if edit.merge(record))
+            self._told[told_by] = edit.bound(most, self._told.get(told_by))
+
+        await self._write(job, told_by, durable=False)
         return len(news)
 
     async def purge(self) -> None:
@@ -224,11 +250,11 @@ class Owned:
         record = await self._records.of(key, lambda: self._database.ask(partial(find, repository, kind, name)))
         return record.content if record else None
 
-    async def _write(self, job: Callable[[Edit], None], *, durable: bool = True) -> None:
+    async def _write(self, job: Callable[[Edit], None], told_by: str = "", *, durable: bool = True) -> None:
         node_id, now = self._database.meta["node_id"], self._clock()
 
         def run(transaction: Transaction) -> None:
-            edit = Edit(transaction, node_id, now)
+            edit = Edit(transaction, node_id, now, told_by)
             job(edit)
             if edit.written:
                 transaction.afterwards.append(lambda: self._changed(edit.written))

@@ -58,9 +58,19 @@ def salvaged(path: Path) -> None:
 
 
 def _take_records(old: sqlite3.Connection, connection: sqlite3.Connection) -> None:
-    columns = [str(row[1]) for row in connection.execute("PRAGMA table_info(records)")]
-    sql = f"INSERT OR IGNORE INTO records VALUES ({', '.join('?' * len(columns))})"
-    for row in _readable(old, ", ".join(columns)):
+    with suppress(sqlite3.Error):  # one of an older version has fewer columns
+        columns = [name for name in _columns(connection) if name in _columns(old)]
+        _take_columns(old, connection, columns)
+
+
+def _columns(connection: sqlite3.Connection) -> list[str]:
+    return [str(row[1]) for row in connection.execute("PRAGMA table_info(records)")]
+
+
+def _take_columns(old: sqlite3.Connection, connection: sqlite3.Connection, columns: list[str]) -> None:
+    names = ", ".join(columns)
+    sql = f"INSERT OR IGNORE INTO records ({names}) VALUES ({', '.join('?' * len(columns))})"
+    for row in _readable(old, names):
         with suppress(ValueError, KeyError, TypeError, IndexError, sqlite3.Error):
             record_of(row)  # else it would break whoever reads it later
             connection.execute(sql, row)

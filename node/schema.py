@@ -1,16 +1,17 @@
-"""The tables of the catalog's database, version 3.
+"""The tables of the catalog's database, version 4.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
 ever told. `links` says what a repository names, which is a claim; `fetched` what really came from it, or was seen
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
-`rival` what somebody else wrote at the same time and lost. `blobs.mtime_ns` is 0 when the file must be verified before
+`rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
+written here. `blobs.mtime_ns` is 0 when the file must be verified before
 it is used.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -37,6 +38,10 @@ CREATE INDEX records_rival ON records (repository, name) WHERE rival_origin IS N
 CREATE INDEX records_subject ON records (subject, repository) WHERE subject IS NOT NULL;
 """
 RECORDS_BY_NAME: Final = "CREATE INDEX records_name ON records (name) WHERE kind != 'tag';"
+TOLD_BY: Final = """
+ALTER TABLE records ADD COLUMN told_by TEXT NOT NULL DEFAULT '';
+CREATE INDEX records_told_by ON records (told_by) WHERE told_by != '';
+"""
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blobs (
@@ -95,7 +100,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}
-"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY}
 """What leads from each older version to the next."""

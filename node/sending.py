@@ -10,16 +10,20 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from threading import Lock
 from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
 _BY_THREAD_BYTES: Final = 1024 * 1024
-"""Longer pieces are handed to a thread: the loop stays free while pages come from the disk and sockets fill."""
-_BURST_BYTES: Final = 64 * 1024 * 1024
-"""A thread then takes the next piece that waits. With a quarter of it, a single client got two thirds of the rate."""
-_TURN_S: Final = 1.0
-"""A thread also goes back when a burst takes longer: others wait for it."""
-_PATIENCE_MS: Final = 5
-"""How long a thread waits for a slow client before the event loop does."""
+"""Longer pieces are sent by threads: the loop stays free while pages come from the disk and sockets fill."""
+_TURN_BYTES: Final = 4 * 1024 * 1024
+"""So much a client gets in one turn, if its socket takes it: about all that a socket ever takes at once."""
+_THREADS: Final = 4
+"""So many take turns at once, of a pool that everything shares: a core each is kept busy, others wait for the disk."""
+_SHIFT_S: Final = 1.0
+"""A thread goes back to the pool after so long: others may need it."""
+_IDLE_S: Final = 0.005
+"""How long a thread waits for slow clients before the event loop does."""
 _COPY_BYTES: Final = 256 * 1024
 
 
@@ -30,7 +34,7 @@ class HasFileno(Protocol):
 
 
 class Sender(Protocol):
-    """Sends a part of a file to a client. `sent` says at any time how many bytes were handed over."""
+    """Sends a part of a file to a client. `sent` says afterwards how many bytes were handed over."""
 
     sent: int
 
@@ -89,7 +93,7 @@ class FileCopier:
 class FileSender:
     """Sends `count` bytes of a file, from `start` on, over a plain TCP transport that nobody else writes to meanwhile.
 
-    `sent` says at any time how many are with the kernel; fewer than `count` at the end means that the file ended.
+    `sent` says afterwards how many are with the kernel; fewer than `count` at the end means that the file ended.
     """
 
     def __init__(self, transport: asyncio.Transport, file: HasFileno, start: int, count: int) -> None:
@@ -110,8 +114,7 @@ class FileSender:
             self._at_once(connection)
         if self._left > _BY_THREAD_BYTES:
             await self._drained()
-            with connection.dup() as own:
-                await self._by_thread(own)
+            await self._by_turns(connection)
         elif self._left:
             await self._by_loop()
 
@@ -143,72 +146,152 @@ class FileSender:
             await self._by_loop()
             self._count = whole
 
-    async def _by_thread(self, own: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while self._left:
-            wanted = min(self._left, _BURST_BYTES)
-            burst = _Burst(own.dup(), os.dup(self._file.fileno()), self._start + self.sent, wanted)
-            job = loop.run_in_executor(None, burst.run)
-            job.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits
-            try:
-                await asyncio.shield(job)
-            except asyncio.CancelledError:
-                with suppress(OSError):  # the client may have gone already
-                    own.shutdown(socket.SHUT_RDWR)  # the thread notices and ends; what it uses is its own
-                raise
-            finally:
-                self.sent += burst.sent
-            if burst.ended:
-                return
-            if burst.sent < wanted:
-                await _writable(own)
+    async def _by_turns(self, connection: socket.socket) -> None:
+        turns = _turns(asyncio.get_running_loop())
+        body = _Body(connection.dup(), os.dup(self._file.fileno()), self._start + self.sent, self._left)
+        try:
+            await turns.take(body)
+        except asyncio.CancelledError:
+            with suppress(OSError):  # the client may have gone already
+                connection.shutdown(socket.SHUT_RDWR)
+            raise
+        finally:
+            body.abandon()
+            self.sent += body.sent
 
 
-class _Burst:
-    """One turn of a thread, which owns the socket and the descriptor and closes both."""
+class _Body:
+    """What one client still gets. It owns the socket and the descriptor of the file, and closes both."""
 
     def __init__(self, own: socket.socket, descriptor: int, position: int, wanted: int) -> None:
         self.sent = 0
-        self.ended = False
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when all is sent or the file ended; fails with what the kernel says of a client that has gone."""
         self._own = own
         self._descriptor = descriptor
         self._position = position
         self._wanted = wanted
+        self._abandoned = False
+        self._closed = False
+        self._lock = Lock()
 
-    def run(self) -> None:
-        """Send until all is sent, the file ends, or the client takes nothing for a while."""
+    def fileno(self) -> int:
+        """The socket."""
+        return self._own.fileno()
+
+    def go_on(self) -> bool:
+        """Send what the client takes at once, in a thread; whether there is more to send."""
         try:
-            self._send()
+            with self._lock:
+                return not self._abandoned and self._send()
         finally:
-            self._own.close()
-            os.close(self._descriptor)
+            self._close()
 
-    def _send(self) -> None:
-        poll = select.poll()
-        poll.register(self._own, select.POLLOUT)
-        until = time.monotonic() + _TURN_S
-        while self.sent < self._wanted and not self.ended and time.monotonic() < until:
-            left = self._wanted - self.sent
-            try:
-                went = os.sendfile(self._own.fileno(), self._descriptor, self._position + self.sent, left)
-            except BlockingIOError:
-                if not poll.poll(_PATIENCE_MS):
-                    return
-                continue
-            self.sent += went
-            self.ended = not went
+    def _send(self) -> bool:
+        piece = min(self._wanted - self.sent, _TURN_BYTES)
+        try:
+            went = os.sendfile(self._own.fileno(), self._descriptor, self._position + self.sent, piece)
+        except BlockingIOError:
+            return True
+        self.sent += went
+        return went > 0 and self.sent < self._wanted
 
+    def abandon(self) -> None:
+        """Send no more, and close what is open: here, or in the thread that is sending just now."""
+        self._abandoned = True
+        self._close()
 
-async def _writable(own: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(own, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(own)
+    def _close(self) -> None:
+        if self._abandoned and self._lock.acquire(blocking=False):  # who has it looks again behind it
+            if not self._closed:
+                self._closed = True
+                self._own.close()
+                os.close(self._descriptor)
+            self._lock.release()
 
 
-def _settle(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)
+class _Turns:
+    """Threads that send to all clients of one event loop by turns.
+
+    The kernel keeps the queue: of the sockets that take bytes, one that had its turn comes behind all others. Threads
+    wait at the queue while there is work; else the event loop does, so that slow clients cost no thread.
+    """
+
+    def __init__(self) -> None:
+        self._queue = select.epoll()
+        self._bodies: dict[int, _Body] = {}
+        self._threads = 0
+
+    async def take(self, body: _Body) -> None:
+        """Send a body to its end.
+
+        Raises:
+            OSError: when the client went away.
+        """
+        descriptor = body.fileno()
+        self._bodies[descriptor] = body
+        self._queue.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        self._begin()
+        try:
+            await body.over
+        finally:
+            self._queue.unregister(descriptor)
+            del self._bodies[descriptor]
+            if not self._bodies:
+                asyncio.get_running_loop().remove_reader(self._queue)
+
+    def _begin(self) -> None:
+        """Have threads work, as many as are of use."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._queue)
+        while self._threads < min(_THREADS, len(self._bodies)):
+            self._threads += 1
+            loop.run_in_executor(None, self._work, loop)
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give one client after another its turn, in a thread."""
+        until, idle = time.monotonic() + _SHIFT_S, False
+        while not idle and time.monotonic() < until:
+            ready = self._queue.poll(_IDLE_S, 1)
+            idle = not ready
+            for descriptor, _ in ready:
+                self._turn(descriptor, loop)
+        loop.call_soon_threadsafe(self._left, idle)
+
+    def _turn(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
+        body = self._bodies.get(descriptor)
+        if body is None:  # it was abandoned just now
+            return
+        try:
+            if body.go_on():
+                self._queue.modify(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+            else:
+                loop.call_soon_threadsafe(_settle, body.over, None)
+        except OSError as error:
+            loop.call_soon_threadsafe(_settle, body.over, error)
+
+    def _left(self, idle: bool) -> None:
+        """A thread went back to the pool."""
+        self._threads -= 1
+        if self._bodies and not idle:
+            self._begin()
+        elif self._bodies and not self._threads:
+            asyncio.get_running_loop().add_reader(self._queue, self._begin)
+
+
+_TURNS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]] = WeakKeyDictionary()
+
+
+def _turns(loop: asyncio.AbstractEventLoop) -> _Turns:
+    if (turns := _TURNS.get(loop)) is None:
+        turns = _TURNS[loop] = _Turns()
+    return turns
+
+
+def _settle(over: "asyncio.Future[None]", failure: OSError | None) -> None:
+    if over.done():
+        return
+    if failure:
+        over.set_exception(failure)
+    else:
+        over.set_result(None)

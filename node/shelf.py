@@ -14,11 +14,13 @@ from node.catalog import Catalog, Holding
 from node.connection import Transaction
 from node.database import Database
 from node.digest import Digest
+from node.edits import recorded
 from node.errors import FullError, NotFoundError
 from node.folder import Folder
 from node.growing import reason
 from node.hashing import DigestPass, LeafPass, Pass, run_through
 from node.holding import Entry, Stamp, key_of
+from node.records import RESTORED
 from node.reference import OWN
 from node.source import Wanted
 from node.unixfs import Dag, build_dag
@@ -133,7 +135,7 @@ class Shelf:
     async def adopt(self, digest: Digest, ease: float = 0.0) -> None:
         """Enter a file that has no row, if its bytes are right; else remove it.
 
-        It is private until it is proved anew, unless its bytes came for an own repository.
+        It is private until it is proved anew, unless its bytes came for an own repository that has it.
 
         Raises:
             FullError: when the catalog cannot be written.
@@ -162,9 +164,10 @@ class Shelf:
             self.catalog.keep(transaction, digest, dag, stamp, shown)
 
     def _was_given(self, transaction: Transaction, digest: Digest) -> bool:
-        """Whether its bytes came here for an own repository; what records claim shows nothing."""
-        sql = "SELECT 1 FROM fetched JOIN repositories ON id = repository WHERE namespace = ? AND digest = ?"
-        return transaction.row(sql, (OWN, key_of(digest))) is not None
+        """Whether its bytes came here for an own repository that has it; what records claim alone shows nothing."""
+        sql = "SELECT name FROM fetched JOIN repositories ON id = repository WHERE namespace = ? AND digest = ?"
+        names = [str(name) for (name,) in transaction.rows(sql, (OWN, key_of(digest)))]
+        return any(recorded(None if name == RESTORED else name, digest, transaction) for name in names)
 
     async def _checked(self, entry: Entry) -> Entry:
         async with self._checking:  # whoever comes second finds it done

@@ -61,11 +61,11 @@ class Stats:
 class Store:
     """The blobs of one data folder. Made by `open_store`."""
 
-    def __init__(self, shelf: Shelf, upkeep: Upkeep, clock: Callable[[], float]) -> None:
+    def __init__(self, shelf: Shelf, upkeep: Upkeep, clock: Callable[[], float], elapsed: Callable[[], float]) -> None:
         self.folder: Path = shelf.folder.path
         self.repositories = Repositories(shelf.database, clock)
         self.owned = Owned(shelf.database, clock)
-        self.uploads = Uploads(shelf.folder.uploads, shelf, clock)
+        self.uploads = Uploads(shelf.folder.uploads, shelf, clock, elapsed)
         self._shelf = shelf
         self._catalog = shelf.catalog
         self._upkeep = upkeep
@@ -109,10 +109,13 @@ class Store:
             return None
         return entry.holding(self._clock()) if entry else None
 
-    async def missing(self, digests: Sequence[Digest]) -> set[Digest]:
-        """Those of them that are not held; all of them when the catalog cannot be read now."""
+    async def missing(self, digests: Sequence[Digest], *, shown: bool = False) -> set[Digest]:
+        """Those of them that are not held; with `shown`, also what is private here.
+
+        All of them when the catalog cannot be read now.
+        """
         try:
-            return set(await self._catalog.missing(digests))
+            return set(await self._catalog.missing(digests, shown=shown))
         except UnreachableError as error:
             _log.warning("not found for lack of a catalog", reason=str(error))
             return set(digests)
@@ -314,8 +317,10 @@ class _Small:
 
 
 @asynccontextmanager
-async def open_store(folder: Path, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Store]:
-    """Open a data folder, made when it is not there.
+async def open_store(
+    folder: Path, *, clock: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Store]:
+    """Open a data folder, made when it is not there. `clock` gives unix seconds, `elapsed` what no setting changes.
 
     Raises:
         StartError: when it is not writable, in use by another node, or no layermesh folder of a known version.
@@ -334,7 +339,7 @@ async def open_store(folder: Path, *, clock: Callable[[], float] = time.time) ->
         await catalog.count()
         upkeep = Upkeep(shelf, clock)
         await stack.enter_async_context(upkeep.beside())
-        store = Store(shelf, upkeep, clock)
+        store = Store(shelf, upkeep, clock, elapsed)
         stack.push_async_callback(store.uploads.close)
         upkeep.now_and_then = (store.uploads.expire, store.owned.purge)
         yield store

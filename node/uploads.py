@@ -24,7 +24,9 @@ from node.visibility import Visibility
 from node.workers import Pulse
 
 EXPIRY_S: Final = 24 * 3600.0
-"""An upload that nobody went on with for so long is thrown away."""
+"""An upload that nobody went on with for so long is thrown away, by a clock that nobody sets."""
+LEAST_S: Final = 3600.0
+"""So long one is kept in any case that an earlier run left: how old it is only the clock that may be wrong can tell."""
 MOST_UPLOADS: Final = 4096
 _ID: Final = re.compile("[0-9a-f]{32}")
 _NOTE: Final = ".json"
@@ -79,6 +81,10 @@ class Upload:
             raise TakenOverError(f"upload {self.name}: another request finishes it")
         self._turn += 1
         return self._turn
+
+    def hash_by(self, algorithm: Algorithm) -> None:
+        """The request that brings bytes now says already by which algorithm they will be named."""
+        self._growing.hash_by(algorithm)
 
     async def resume(self, size: int) -> None:
         """Go on with a file that an earlier run of this node left.
@@ -173,11 +179,15 @@ class Upload:
 class Uploads:
     """All uploads of this node. Each belongs to the repository that it was begun in."""
 
-    def __init__(self, folder: Path, shelf: Shelf, clock: Callable[[], float]) -> None:
+    def __init__(self, folder: Path, shelf: Shelf, clock: Callable[[], float], elapsed: Callable[[], float]) -> None:
+        """`clock` gives unix seconds, `elapsed` seconds since whenever, which no setting of the clock changes."""
         self._folder = folder
         self._shelf = shelf
         self._clock = clock
+        self._elapsed = elapsed
         self._uploads: dict[str, Upload] = {}
+        self._left: dict[str, float] = {}
+        """Until when each is kept that an earlier run left and nobody went on with."""
         self._opening = asyncio.Lock()
 
     async def begin(self, repository: Repository, algorithm: Algorithm = Algorithm.SHA256) -> Upload:
@@ -195,7 +205,7 @@ class Uploads:
         note = _Note(repository.namespace, repository.name, algorithm)
         path = self._folder / name
         upload = self._uploads[name] = Upload(name, repository, algorithm, path, self._shelf)
-        upload.touched_at = self._clock()
+        upload.touched_at = self._elapsed()
         try:
             await self._shelf.workers.on_disk(path.with_suffix(_NOTE).write_bytes, msgspec.json.encode(note))
         except OSError as error:
@@ -215,7 +225,7 @@ class Uploads:
             upload = await self._reopened(name)
         if upload is None or upload.over or upload.repository != repository:
             raise NotFoundError(f"upload {name[:80]!r}: no such upload in {repository.name}; it may have expired")
-        upload.touched_at = self._clock()
+        upload.touched_at = self._elapsed()
         return upload
 
     async def finish(self, upload: Upload, turn: int, digest: Digest) -> Holding:
@@ -233,11 +243,17 @@ class Uploads:
 
     async def expire(self) -> None:
         """Throw away what nobody goes on with."""
-        now = self._clock()
+        now = self._elapsed()
         for upload in list(self._uploads.values()):
             if upload.over or now - upload.touched_at > EXPIRY_S:
                 await self.cancel(upload)
-        await self._shelf.workers.on_disk(self._sweep, now - EXPIRY_S, frozenset(self._uploads))
+        async with self._opening:  # nobody takes up what is on its way out
+            ages = await self._shelf.workers.on_disk(_ages, self._folder, self._clock())
+            kept_s = {name: min(max(EXPIRY_S - age_s, LEAST_S), EXPIRY_S) for name, age_s in ages.items()}
+            left = kept_s.keys() - self._uploads.keys()
+            self._left = {name: self._left.get(name, now + kept_s[name]) for name in left}
+            for name in [name for name, until in self._left.items() if until < now]:
+                await self._shelf.workers.on_disk(_forget, self._folder / name)
 
     async def close(self) -> None:
         """Stop; what came stays, to be gone on with by the next run."""
@@ -254,7 +270,7 @@ class Uploads:
             note, size = found
             repository = Repository(note.namespace, note.repository)
             upload = Upload(name, repository, Algorithm(note.algorithm), self._folder / name, self._shelf)
-            upload.touched_at = self._clock()
+            upload.touched_at = self._elapsed()
             if size is not None:
                 await self._resume(upload, size)
             self._uploads[name] = upload
@@ -266,16 +282,6 @@ class Uploads:
         except FullError:
             await upload.close()
             raise
-
-    def _sweep(self, before: float, known: frozenset[str]) -> None:
-        """Remove what earlier runs left, and nobody went on with: a note is as old as the last byte beside it."""
-        touched: dict[str, float] = {}
-        for path in _files(self._folder):
-            with suppress(OSError):
-                touched[path.stem] = max(path.stat().st_mtime, touched.get(path.stem, 0.0))
-        for name, at in touched.items():
-            if name not in known and at < before:
-                _forget(self._folder / name)
 
 
 def _left(path: Path) -> tuple[_Note, int | None] | None:
@@ -295,6 +301,15 @@ def _forget(path: Path) -> None:
     for each in (path, path.with_suffix(_NOTE)):
         with suppress(OSError):
             each.unlink()
+
+
+def _ages(folder: Path, now: float) -> dict[str, float]:
+    """How old each upload is, in seconds: a note is as old as the last byte beside it."""
+    touched: dict[str, float] = {}
+    for path in _files(folder):
+        with suppress(OSError):
+            touched[path.stem] = max(path.stat().st_mtime, touched.get(path.stem, 0.0))
+    return {name: now - at for name, at in touched.items()}
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -4,23 +4,23 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 from cluster.config import Limits
 from cluster.directory.disk import CacheError, LogCache
-from cluster.directory.log import PeerLog, Update, records_of
+from cluster.directory.log import PeerLog, Update
 from cluster.messages import LogPage
 from node.catalog import Holding
 from node.digest import Digest
-from node.errors import InvalidError
-from node.records import Record
+from node.errors import FullError, InvalidError
+from node.records import Record, time_of
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
-Merge = Callable[[Sequence[Record]], Awaitable[int]]
+Merge = Callable[[Sequence[Record], str, int], Awaitable[int]]
 
 
 class Directory:
     """The logs that were read, by peer id. Works on without a cache when there is none.
 
-    `merge` keeps the records of own repositories that members tell of, in the catalog that `reader` names: where that
-    begins anew, so does reading.
+    `merge` keeps the records of own repositories that a member tells of, so many of each at most, in the catalog that
+    `reader` names: where that begins anew, so does reading.
     """
 
     def __init__(
@@ -46,6 +46,17 @@ class Directory:
         """How many blobs a peer holds, as far as its log was read."""
         log = self._logs.get(peer_id)
         return 0 if log is None else len(log.blobs)
+
+    def note(self, peer_id: str) -> str | None:
+        """What people should know of what a peer says."""
+        log = self._logs.get(peer_id)
+        if log is None or not log.late:
+            return None
+        ahead_s = max(time_of(line.stamp) for line in log.late.values()) - self._clock()
+        return (
+            f"a clock is ahead, or was: {len(log.late)} of the records that it tells of are dated up to"
+            f" {ahead_s:.0f} s after this node's time, and count when it has come"
+        )
 
     def holdings(self, digest: Digest) -> Iterator[tuple[str, Holding, bool]]:
         """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so."""
@@ -90,19 +101,22 @@ class Directory:
             InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
             FullError: when there is no room for what a member tells of own repositories: the page is to be read again.
         """
+        now = self._clock()
         if self._reader() != self._read_for:
             return self._begin_anew(page)
         if log.proven:
-            await self._merge(records_of(page, self._clock()))
+            await self._merge(log.records(page, now), peer_id, self._limits.records_per_peer)
+            if len(log.late_after(page, now)) > self._limits.late_records_per_peer:
+                raise FullError(f"more than {self._limits.late_records_per_peer} are dated after this node's time")
         while self._left:
             await self.forget(self._left.pop())
-        update = log.apply(page, self._clock())
+        update = log.apply(page, now)
         if len(log) > self._limits.entries_per_peer:
             await self.forget(peer_id)
             raise InvalidError(f"log: it has more than {self._limits.entries_per_peer} entries")
-        if self._cache is not None and (update.fresh or update.upto != update.since):
+        if self._cache is not None and (update.fresh or update.gone or update.upto != update.since):
             try:
-                await self._cache.keep(peer_id, update, self._clock(), proven=log.proven)
+                await self._cache.keep(peer_id, update, now, proven=log.proven)
             except CacheError as error:
                 self.damage = str(error)
         return update

@@ -2,7 +2,7 @@
 
 Tables (SQLite, WAL, in DATA/cluster.db): `peers(id, log, since, proven, read_at)` and `lines(peer, key, line)`, where a
 line is a msgpack array as the peer sent it and `key` is what a later line replaces; `reader(log)` names the catalog
-that took in the records of own repositories, which are not kept here.
+that took in the records of own repositories, of which only those are kept here whose time has not come.
 """
 
 import asyncio
@@ -88,6 +88,7 @@ class LogCache:
         """
         rows = [(peer_id, line_key(line), _pack(line)) for line in update.lines if not isinstance(line, DropLine)]
         dropped = [(peer_id, line_key(line)) for line in update.lines if isinstance(line, DropLine)]
+        dropped += [(peer_id, key) for key in update.gone]
         async with self._transaction():
             if update.fresh or await self._reached(peer_id, update, proven):
                 if update.fresh:

@@ -14,7 +14,7 @@ from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
 LATEST_S = 60.0
-"""Observations dated later than this after now are ignored."""
+"""Observations dated later than this after now are ignored; records count when their time has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Update:
     log_id: str
     since: int
     upto: int
+    gone: tuple[str, ...] = ()
+    """The keys of lines to keep no longer, besides those of dropped blobs."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class PeerLog:
     """Whether its end was reached at least once."""
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     tags: dict[tuple[Repository, Tag], TagSeen] = field(default_factory=dict)
+    late: dict[str, RecordLine] = field(default_factory=dict)
+    """Records from a clock that is ahead, by what each is about, until their time has come."""
 
     def __len__(self) -> int:
         return len(self.blobs) + len(self.tags)
@@ -55,15 +59,36 @@ class PeerLog:
             self.forget()
             return Update(True, (), page.log, 0, 0)
         start = 0 if fresh else self.since
-        lines = [line for line in page.lines if not isinstance(line, RecordLine) and self._wanted(line, now)]
+        lines = [line for line in page.lines if self._wanted(line, now)]
         changes = read_lines(lines)
         _check_order(page, start)
+        late = self.late_after(page, now)
+        gone = tuple(self.late.keys() - late.keys())
         if fresh:
             self.forget()
         for change in changes:
             self._take(change)
         self.log_id, self.since, self.whole = page.log, page.upto, self.whole or not page.more
-        return Update(fresh, tuple(lines), page.log, start, page.upto)
+        self.late = late
+        return Update(fresh, tuple(lines), page.log, start, page.upto, gone)
+
+    def records(self, page: LogPage, now: float) -> list[Record]:
+        """What counts of the records that a member's page tells of, and of those whose time has come.
+
+        Raises:
+            InvalidError: when one is malformed.
+        """
+        told = [line for line in page.lines if isinstance(line, RecordLine)]
+        changes = read_lines([line for line in (*self.late.values(), *told) if not _is_late(line, now)])
+        return [change.record for change in changes if isinstance(change, RecordChange)]
+
+    def late_after(self, page: LogPage, now: float) -> dict[str, RecordLine]:
+        """What `late` is once the page is taken in."""
+        if not self.proven:
+            return {}
+        known = self.late if page.log == self.log_id else {}
+        told = {line_key(line): line for line in page.lines if isinstance(line, RecordLine)}
+        return {key: line for key, line in {**known, **told}.items() if _is_late(line, now)}
 
     def load(self, lines: Sequence[Line]) -> None:
         """Take in lines that were kept on disk.
@@ -73,10 +98,11 @@ class PeerLog:
         """
         for change in read_lines(lines):
             self._take(change)
+        self.late |= {line_key(line): line for line in lines if isinstance(line, RecordLine)}
 
     def forget(self) -> None:
         """Start over."""
-        self.blobs, self.tags = {}, {}
+        self.blobs, self.tags, self.late = {}, {}, {}
         self.log_id, self.since, self.whole = "", 0, False
 
     def holding(self, digest: Digest) -> Holding | None:
@@ -89,13 +115,15 @@ class PeerLog:
         self.blobs.pop(key_of(digest), None)
 
     def _wanted(self, line: Line, now: float) -> bool:
+        if isinstance(line, RecordLine):
+            return self.proven and _is_late(line, now)
         if not isinstance(line, TagLine):
             return True
         return self.proven and math.isfinite(line.seen_at) and 0 <= line.seen_at <= now + LATEST_S
 
     def _take(self, change: LogEntry) -> None:
         if isinstance(change, RecordChange):
-            return  # kept by every member itself
+            return  # merged with this node's own as soon as it counts
         if isinstance(change, TagChange):
             self.tags[(change.seen.repository, change.seen.tag)] = change.seen
         elif change.holding is None or (change.holding.visibility is not Visibility.PUBLIC and not self.proven):
@@ -109,24 +137,17 @@ def key_of(digest: Digest) -> bytes:
     return bytes.fromhex(digest.hex)
 
 
-def records_of(page: LogPage, now: float) -> list[Record]:
-    """The records that a member's page tells of, but for those dated later than a minute after now.
-
-    Raises:
-        InvalidError: when one is malformed.
-    """
-    latest = stamp_at(now + LATEST_S)
-    changes = read_lines([line for line in page.lines if isinstance(line, RecordLine) and line.stamp <= latest])
-    return [change.record for change in changes if isinstance(change, RecordChange)]
-
-
 def line_key(line: Line) -> str:
     """What a later line about the same thing replaces."""
     if isinstance(line, BlobLine | DropLine):
         return line.digest
     if isinstance(line, RecordLine):
-        return f"{line.repository}/{line.kind}/{line.name}"
+        return f"record {line.repository}/{line.kind}/{line.name}"
     return f"{line.namespace}/{line.repository}:{line.tag}"
+
+
+def _is_late(line: RecordLine, now: float) -> bool:
+    return line.stamp > stamp_at(now + LATEST_S)
 
 
 def _check_order(page: LogPage, start: int) -> None:

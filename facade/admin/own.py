@@ -6,8 +6,7 @@ from typing import Final
 import msgspec
 from aiohttp import ClientError, web
 
-from cluster.cluster import Cluster
-from facade.registry.near import bring
+from facade.registry.near import Bringing
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.http import FileRange
@@ -44,9 +43,9 @@ class Page(msgspec.Struct, forbid_unknown_fields=True):
 class OwnRepositories:
     """Reads and writes own repositories whole."""
 
-    def __init__(self, store: Store, cluster: Cluster) -> None:
+    def __init__(self, store: Store, bringing: Bringing) -> None:
         self._store = store
-        self._cluster = cluster
+        self._bringing = bringing
 
     async def records(self, request: web.Request) -> web.Response:
         """The records after a number."""
@@ -67,7 +66,7 @@ class OwnRepositories:
         if not names:
             raise NotFoundError(f"{digest}: no own repository has it")
         try:
-            await bring(self._store, self._cluster, Repository(OWN, names[0]), (digest,))
+            await self._bringing.bring(Repository(OWN, names[0]), (digest,))
         except NotFoundError as error:
             raise UnreachableError(str(error)) from None
         async with self._store.read(digest) as blob:

@@ -24,13 +24,12 @@ from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
-from facade.hosts import guard
+from facade.hosts import foreign
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
-from facade.registry.problems import Problem
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
 from facade.upstream.config import Access
@@ -79,8 +78,9 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             started=started,
         )
         _watch(metrics, running, store, cluster, upstreams)
-        admin = {"admin": _admin_app(running, store, cluster)}
-        apps = {**_registry_apps(registry, listeners), "mesh": _mesh_app(store, cluster, metrics)}
+        admin = {"admin": _admin_app(running, store, cluster, registry)}
+        servers = _registry_servers(registry, listeners)
+        apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running
@@ -124,29 +124,16 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
     metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
 
 
-def _admin_app(running: Running, store: Store, cluster: Cluster) -> web.Application:
+def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
-    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, cluster))
+    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, registry.bringing))
 
 
-def _registry_apps(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Application]:
-    apps: dict[str, web.Application] = {
-        name: registry.app(name, (guard(listeners[name].address, _denied),))
-        for name in RegistryListener
-        if name in listeners
+def _registry_servers(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Server]:
+    return {
+        name: registry.server(name, foreign(listeners[name].address)) for name in RegistryListener if name in listeners
     }
-    for app in apps.values():
-        app.router.add_route("*", "/{rest:.*}", _elsewhere)
-    return apps
-
-
-async def _elsewhere(_: web.Request) -> web.StreamResponse:
-    return Problem(404, "UNSUPPORTED", "only /v2/ is served here (OCI distribution specification)").response()
-
-
-def _denied(why: str) -> web.StreamResponse:
-    return Problem(403, "DENIED", why).response()
 
 
 def _mesh_app(store: Store, cluster: Cluster, metrics: Metrics) -> web.Application:

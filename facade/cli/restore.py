@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from facade.cli.asking import send
-from facade.cli.backup import RECORDS
+from facade.cli.backup import MISSING, RECORDS, Missing
 from facade.cli.config import load
 from facade.cli.options import config_option, json_option, key_options
 from facade.cli.showing import show_json
@@ -31,7 +31,8 @@ _ORDER: Final = ("blob", "manifest", "tag")
 def command(config: Path | None, as_json: bool, file: Path, **flags: object) -> None:
     """Bring back what `layermesh backup` wrote to FILE, as if it were pushed to this node now.
 
-    Tags that mean something else by now mean again what the backup says; what it does not name stays as it is.
+    Tags that mean something else by now mean again what the backup says; what it does not name stays as it is. A blob
+    that is missing in the backup can be pushed again, and the manifests that name it are there again then.
     """
     admin = load(flags, os.environ, config).admin.listen.address
     try:
@@ -39,21 +40,25 @@ def command(config: Path | None, as_json: bool, file: Path, **flags: object) -> 
             members = {member.name: member for member in archive if member.isreg()}
             if RECORDS not in members:
                 raise InvalidError(f"{file}: it is not complete: {RECORDS} is missing")
-            restored, blobs = _restore(admin, archive, members, show=not as_json)
+            restored, blobs, missing = _restore(admin, archive, members, show=not as_json)
     except (OSError, tarfile.TarError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidError(f"{file}: no backup: {reason}") from None
     if as_json:
-        show_json({"file": str(file), "restored": restored, "blobs": blobs})
+        show_json({"file": str(file), "restored": restored, "blobs": blobs, "missing": sorted(missing)})
     else:
+        for digest in sorted(missing):
+            click.echo(f"missing: {digest}")
         click.echo(f"{file}: {blobs} blobs are here, {restored} records were not so already")
 
 
 def _restore(
     admin: Address, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], *, show: bool
-) -> tuple[int, int]:
+) -> tuple[int, int, set[str]]:
     try:
+        missing = _missing(archive, members)
         records: list[dict[str, Any]] = msgspec.json.decode(_open(archive, members[RECORDS]).read())
+        records = [line for line in records if line["digest"] not in missing]
         records.sort(key=lambda line: _ORDER.index(line["kind"]))
         digests = {Digest.parse(line["digest"]) for line in records if line["kind"] != "tag"}
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -69,7 +74,15 @@ def _restore(
     for page in _pages(records):
         body = msgspec.json.encode({"records": page})
         restored += send(admin, "POST", "/api/own/records", body, len(body))["restored"]
-    return restored, len(blobs)
+    return restored, len(blobs), missing
+
+
+def _missing(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> set[str]:
+    """The digests of what nobody gave when the backup was written."""
+    if MISSING not in members:
+        return set()
+    named = msgspec.json.decode(_open(archive, members[MISSING]).read(), type=list[Missing])
+    return {each.digest for each in named}
 
 
 def _open(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

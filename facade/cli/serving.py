@@ -22,25 +22,26 @@ _FAREWELL_S: Final = 0.5
 _LOOK_S: Final = 0.01
 _SET_UP_ROUNDS: Final = 5
 """How often the event loop goes round while a connection that was accepted becomes a request."""
+_Runner = web.AppRunner | web.ServerRunner
 
 
 @asynccontextmanager
 async def serving(
-    apps: Mapping[str, web.Application],
+    apps: Mapping[str, web.Application | web.Server],
     listeners: Mapping[str, Listener],
     cut: asyncio.Event,
     grace_s: float = GRACE_S,
     tls: Mapping[str, ssl.SSLContext] | None = None,
 ) -> AsyncIterator[None]:
-    """Serve each application on the listener of its name; on exit accept nothing more, and let answers finish.
+    """Serve each of `apps` on the listener of its name; on exit accept nothing more, and let answers finish.
 
     Listeners that `tls` names speak TLS. What is not finished after `grace_s`, or once `cut` is set, is cut.
     """
     async with AsyncExitStack() as stack:
-        runners = []
+        runners: list[_Runner] = []
         sockets = [listeners[name].socket for name in apps]
         for name, app in apps.items():
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CUT_S)
+            runner = _runner(app)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
             context = tls.get(name) if tls else None
@@ -53,7 +54,13 @@ async def serving(
             await _drain(runners, cut, grace_s)
 
 
-async def _refuse(runners: list[web.AppRunner], sockets: Sequence[socket.socket]) -> None:
+def _runner(app: web.Application | web.Server) -> _Runner:
+    if isinstance(app, web.Server):
+        return web.ServerRunner(app, shutdown_timeout=_CUT_S)
+    return web.AppRunner(app, access_log=None, shutdown_timeout=_CUT_S)
+
+
+async def _refuse(runners: list[_Runner], sockets: Sequence[socket.socket]) -> None:
     """Accept nothing more; connections that were accepted just now are set up first, as asyncio would lose them."""
     loop = asyncio.get_running_loop()
     for listening in sockets:
@@ -65,7 +72,7 @@ async def _refuse(runners: list[web.AppRunner], sockets: Sequence[socket.socket]
             await site.stop()
 
 
-async def _drain(runners: list[web.AppRunner], cut: asyncio.Event, grace_s: float) -> None:
+async def _drain(runners: list[_Runner], cut: asyncio.Event, grace_s: float) -> None:
     servers = [runner.server for runner in runners if runner.server is not None]
     transports = [handler.transport for server in servers for handler in server.connections]
     encrypted = [each for each in transports if each is not None and each.get_extra_info("sslcontext") is not None]

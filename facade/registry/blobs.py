@@ -52,7 +52,7 @@ class PassingUpstream(BlobUpstream, Protocol):
 
     def config(self, namespace: str) -> UpstreamConfig: ...
 
-    async def blob_size(self, repository: Repository, digest: Digest) -> int: ...
+    async def blob_size(self, repository: Repository, digest: Digest, expected: int | None = None) -> int: ...
 
     def passthrough(
         self, repository: Repository, digest: Digest, range_header: str
@@ -97,7 +97,7 @@ class Blobs:
         self._waits = waits
         self._metrics = metrics
 
-    async def answer(self, request: web.Request, asked: Asked, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, asked: Asked, headers: Mapping[str, str]) -> web.StreamResponse:
         """Answer the request; `headers` go with every answer.
 
         Raises:
@@ -114,7 +114,7 @@ class Blobs:
             raise UnreachableError(f"{asked.digest}: no member gives it now: {error}") from None
 
     async def _body(
-        self, request: web.Request, asked: Asked, known: _Known, headers: Mapping[str, str]
+        self, request: web.BaseRequest, asked: Asked, known: _Known, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         if known.here:
             self._go_ahead(request, asked)
@@ -155,7 +155,7 @@ class Blobs:
         """A client has been given this manifest, and may ask for its blobs."""
         self._ahead.served(repository, manifest)
 
-    def _go_ahead(self, request: web.Request, asked: Asked) -> None:
+    def _go_ahead(self, request: web.BaseRequest, asked: Asked) -> None:
         """Fetch the layer behind one that a client takes whole; beside the answer, whose first bytes go before."""
         if "Range" in request.headers:
             return
@@ -242,7 +242,9 @@ class Blobs:
         more = {"Layermesh-Source": source, "Accept-Ranges": "bytes", "Content-Length": str(size)}
         return web.Response(headers={**headers, **more})
 
-    async def _from_disk(self, request: web.Request, digest: Digest, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def _from_disk(
+        self, request: web.BaseRequest, digest: Digest, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         await self._check_if_doubted(digest)
         async with self._store.read(digest) as blob:
             wanted = parse_range(request.headers.get("Range"), blob.size)
@@ -265,7 +267,7 @@ class Blobs:
         with suppress(NotFoundError):  # dropped, and logged where it was found
             await self._store.check(digest)
 
-    def _is_ahead(self, request: web.Request, flight: Flight) -> bool:
+    def _is_ahead(self, request: web.BaseRequest, flight: Flight) -> bool:
         """Whether a Range asks for bytes that the flight will reach late, while upstream could give them now."""
         if "Range" not in request.headers or flight.size is None:
             return False
@@ -273,7 +275,9 @@ class Blobs:
         available = self._upstream.available(flight.wanted.repository.namespace)
         return available and span is not None and span.start > flight.prefix + NEAR_BYTES
 
-    async def _pass_range(self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def _pass_range(
+        self, request: web.BaseRequest, wanted: Wanted, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         """A part, which nobody can verify; a whole that comes in its place is verified."""
         part = request.headers["Range"]
         async with self._upstream.passthrough(wanted.repository, wanted.digest, part) as passage:
@@ -281,13 +285,15 @@ class Blobs:
                 return await pass_on(request, passage, headers, self._metrics)
         return await self._pass_whole(request, wanted, headers)
 
-    async def _pass_whole(self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def _pass_whole(
+        self, request: web.BaseRequest, wanted: Wanted, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={**headers, "Layermesh-Source": SourceName.UPSTREAM})
         await send_through(request, Outlet(request, response, wanted, self._metrics), wanted, self._upstream)
         return response
 
     async def _pass_through(
-        self, request: web.Request, wanted: Wanted, headers: Mapping[str, str]
+        self, request: web.BaseRequest, wanted: Wanted, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         """Without room to keep it: a part as it comes, the whole verified as it passes."""
         size = wanted.size
@@ -297,7 +303,7 @@ class Blobs:
         return await self._pass_range(request, wanted, headers)
 
     async def _from_flight(
-        self, request: web.Request, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
+        self, request: web.BaseRequest, asked: Asked, flight: Flight, joined: bool, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         size = await flight.ready(self._waits.patience_s, self._silent_s(asked))
         self._go_ahead(request, asked)
@@ -322,7 +328,7 @@ class Blobs:
         return response
 
     async def _copy(
-        self, request: web.Request, response: web.StreamResponse, flight: Flight, reader: Reader, span: range
+        self, request: web.BaseRequest, response: web.StreamResponse, flight: Flight, reader: Reader, span: range
     ) -> None:
         position = span.start
         source = response.headers["Layermesh-Source"]

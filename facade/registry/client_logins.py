@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
+from urllib.parse import parse_qsl
 
-from aiohttp import hdrs, web
+from aiohttp import ClientError, hdrs, web
 
 from facade.registry.logins import EMPTY, parse_basic
 from facade.registry.newest import remember
@@ -20,13 +21,19 @@ from facade.registry.requests import Listener
 from facade.registry.routes import route_of
 from facade.upstream.credentials import CLIENT, Login
 from node.errors import DeniedError, InvalidError
+from node.reference import OWN, Repository
 
 TOKEN_PATH: Final = "/v2/_token"
 TOKEN_S: Final = 300
 """After which clients ask again: until then BuildKit uses what it has, also when the person has logged in anew."""
 _KEPT_S: Final = 7200
 """A pull that began with a token goes on with it."""
-_MOST: Final = 16384
+_MOST: Final = 4096
+_LONGEST: Final = 8192
+"""No login of a registry is longer: the longest are the keys of service accounts, and identity tokens."""
+_MOST_FORM_BYTES: Final = 64 * 1024
+_MOST_FIELDS: Final = 32
+_FORM: Final = "application/x-www-form-urlencoded"
 _GRANTS: Final = ("password", "refresh_token")
 
 
@@ -42,7 +49,7 @@ class ClientLogins:
         self._key = secrets.token_bytes(32)
         self._known: dict[str, tuple[Login | None, float]] = {}
 
-    def note(self, request: web.Request, listener: Listener) -> None:
+    def note(self, request: web.BaseRequest, listener: Listener) -> None:
         """Let `CLIENT` be the login of this request's client.
 
         Raises:
@@ -60,14 +67,14 @@ class ClientLogins:
             return
         login, until = self._known.get(value.strip(), (None, 0.0))
         if self._clock() >= until:
-            headers = challenge(request, "invalid_token")
+            headers = challenge(request, error="invalid_token")
             raise Problem(401, "UNAUTHORIZED", "the token is not known: ask for another", headers)
         CLIENT.set(login)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         """A token for a login by HTTP Basic, or by an OAuth 2 form; without a login, one for anybody."""
         if request.method == "POST":
-            login: Login | None = _form({name: str(value) for name, value in (await request.post()).items()})
+            login = _form(await _fields(request))
         elif request.method in ("GET", "HEAD"):
             header = request.headers.get(hdrs.AUTHORIZATION)
             login = None if header is None else _basic(request, header)
@@ -85,34 +92,60 @@ class ClientLogins:
         return token
 
 
-def challenge(request: web.Request, error: str = "") -> dict[str, str]:
-    """The headers of a 401: where a token is to be had, and for what; `error` says what is wrong with the one sent.
+def challenge(request: web.BaseRequest, error: str = "") -> dict[str, str]:
+    """The headers of a 401: where a token is to be had, and for what.
 
-    Without that, containerd sends it again and again (RFC 6750, section 3.1).
+    `error`: what was wrong with the one shown (RFC 6750, section 3.1); containerd shows it again where nothing is said.
     """
     lines = [f'Bearer realm="{request.scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
     with suppress(InvalidError):
         if name := route_of(request.path)[1]:
-            lines.append(f'scope="repository:{name}:pull"')
+            lines.append(f'scope="repository:{Repository.parse(OWN, name).name}:pull"')
     if error:
         lines.append(f'error="{error}"')
     return {"WWW-Authenticate": ",".join(lines), "Docker-Distribution-Api-Version": "registry/2.0"}
 
 
-def _basic(request: web.Request, header: str) -> Login | None:
+def _basic(request: web.BaseRequest, header: str) -> Login | None:
     if header == EMPTY:
         return None
     try:
-        return Login(*parse_basic(header))
+        return Login(*parse_basic(header, _LONGEST))
     except DeniedError as error:
         raise Problem(401, "UNAUTHORIZED", str(error), challenge(request)) from None
 
 
-def _form(form: Mapping[str, str]) -> Login:
-    """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first."""
+async def _fields(request: web.BaseRequest) -> dict[str, str]:
+    """The fields of a form, which is short: what it holds is kept in memory."""
+    data = bytearray()
+    try:
+        while piece := await request.content.readany():
+            data += piece
+            if len(data) > _MOST_FORM_BYTES:
+                raise Problem(413, "UNSUPPORTED", f"a login by form has at most {_MOST_FORM_BYTES} bytes")
+    except ClientError as error:
+        raise ConnectionResetError(f"the client went away: {error}") from None
+    try:
+        if request.content_type != _FORM:
+            raise ValueError(request.content_type)
+        fields = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Problem(400, "UNSUPPORTED", f"a login by form is {_FORM}, of at most {_MOST_FIELDS} fields") from None
+    return dict(fields)
+
+
+def _form(form: Mapping[str, str]) -> Login | None:
+    """The login of an OAuth 2 request (RFC 6749, sections 4.3.2 and 6), as containerd and BuildKit send it first.
+
+    An empty one is none: upstream would refuse it.
+    """
     grant = form.get("grant_type")
     if grant not in _GRANTS:
         raise Problem(400, "UNSUPPORTED", f"grant_type is one of: {', '.join(_GRANTS)}")
+    if sum(len(form.get(name, "")) for name in ("username", "password", "refresh_token")) > _LONGEST:
+        raise Problem(400, "UNSUPPORTED", f"a login has at most {_LONGEST} characters")
     if grant == "refresh_token":
-        return Login("", "", form.get("refresh_token", ""))
-    return Login(form.get("username", ""), form.get("password", ""))
+        token = form.get("refresh_token", "")
+        return Login("", "", token) if token else None
+    user = form.get("username", "")
+    return Login(user, form.get("password", "")) if user else None

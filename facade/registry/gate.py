@@ -41,7 +41,7 @@ class Gate:
         self._rules = rules
         self.clients = clients
 
-    async def check(self, request: web.Request, listener: Listener) -> None:
+    async def check(self, request: web.BaseRequest, listener: Listener) -> None:
         """Ask for a login where one is missing, and refuse what the rules do not allow; note whose the request is.
 
         Raises:
@@ -64,7 +64,7 @@ class Gate:
             raise Problem(401, "UNAUTHORIZED", f"log in: without a login nobody may {forbidden}", _CHALLENGE)
         raise Problem(403, "DENIED", f"user {who!r} may not {forbidden}")
 
-    def _asks_first(self, request: web.Request, listener: Listener) -> bool:
+    def _asks_first(self, request: web.BaseRequest, listener: Listener) -> bool:
         """Whether `/v2/` asks for a login that was not sent.
 
         Docker, Podman and skopeo learn only there that logins are wanted, and send theirs nowhere otherwise. Without
@@ -72,11 +72,11 @@ class Gate:
         """
         return listener is Listener.FACADE and hdrs.AUTHORIZATION not in request.headers
 
-    def may(self, request: web.Request, action: Action, repository: Repository) -> bool:
+    def may(self, request: web.BaseRequest, action: Action, repository: Repository) -> bool:
         """Whether who sent this request, which was let through, may also do this."""
         return self._logins is None or allowed(self._rules, request[_WHO], action, repository)
 
-    def _forbidden(self, request: web.Request, listener: Listener, who: str) -> str | None:
+    def _forbidden(self, request: web.BaseRequest, listener: Listener, who: str) -> str | None:
         """What of the request the rules do not allow; None when they allow all of it."""
         if not reads_something(self._rules, who):
             return "read anything here"
@@ -97,7 +97,7 @@ class Gate:
         return None
 
 
-async def _who(logins: Logins, request: web.Request) -> str:
+async def _who(logins: Logins, request: web.BaseRequest) -> str:
     try:
         return await logins.who(request.headers.get(hdrs.AUTHORIZATION))
     except DeniedError as error:

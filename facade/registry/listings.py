@@ -25,7 +25,7 @@ class Listings:
     def __init__(self, upstream: ListingUpstream) -> None:
         self._upstream = upstream
 
-    async def answer(self, request: web.Request, asked: Asked) -> web.Response:
+    async def answer(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         """What upstream says.
 
         Raises:
@@ -42,7 +42,7 @@ class Listings:
         return web.Response(body=listing.data, headers=headers)
 
 
-def _here(request: web.Request, following: str) -> str | None:
+def _here(request: web.BaseRequest, following: str) -> str | None:
     """Where upstream's next page is found through this node: the same path, with upstream's parameters."""
     try:
         pairs = [(name, value) for name, value in parse_qsl(urlsplit(following).query) if name != "ns"]

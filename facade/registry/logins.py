@@ -103,14 +103,14 @@ class Logins:
             remember(self._wrong, digest, self._clock() + REFUSED_S)
 
 
-def parse_basic(header: str) -> tuple[str, str]:
-    """User name and password of an `Authorization` header.
+def parse_basic(header: str, longest: int = _LONGEST) -> tuple[str, str]:
+    """User name and password of an `Authorization` header, which has at most so many characters.
 
     Raises:
         DeniedError: when it holds none.
     """
     scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic" or len(header) > _LONGEST:
+    if scheme.lower() != "basic" or len(header) > longest:
         raise DeniedError("a login by HTTP Basic is expected")
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()

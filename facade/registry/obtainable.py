@@ -17,21 +17,27 @@ _DEEPEST: Final = 4
 
 
 class Obtainable:
-    """Looks for what a manifest names: here, or with a live peer."""
+    """Looks for what a manifest names: here, or with a live peer.
 
-    def __init__(self, store: Store, cluster: Cluster, flights: Flights) -> None:
+    For manifests of own repositories (`own`) what is private here is not: its bytes are another repository's.
+    """
+
+    def __init__(self, store: Store, cluster: Cluster, flights: Flights, *, own: bool = False) -> None:
         self._store = store
         self._neighbours = Neighbours(store, cluster)
         self._flights = flights
+        self._own = own
         self._all_here: dict[Digest, int] = {}
 
     async def here(self, manifest: Manifest) -> bool:
-        """Whether every blob is on this disk; remembered until any blob is dropped."""
+        """Whether every blob is on this disk; remembered until any blob is dropped, but not of own repositories."""
         generation = self._store.generation
         if self._all_here.get(manifest.digest) == generation:
             return True
         if manifest.is_index or await self._missing(manifest):
             return False
+        if self._own:
+            return True  # what may be seen changes without any blob being dropped
         if len(self._all_here) > 4096:
             self._all_here.clear()
         self._all_here[manifest.digest] = generation
@@ -50,6 +56,8 @@ class Obtainable:
     async def _missing(self, manifest: Manifest) -> set[Digest]:
         """What a pull needs that is not on this disk, and not about to be. The store remembers it for the pull."""
         needed = [each.digest for each in manifest.names if each.distributable]
+        if self._own:
+            return await self._store.missing(needed, shown=True)
         return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
     async def _any_of(self, repository: Repository, children: Sequence[Descriptor], depth: int) -> bool:
@@ -59,6 +67,8 @@ class Obtainable:
         return False
 
     async def _child(self, repository: Repository, child: Descriptor, depth: int) -> bool:
+        if self._own and await self._store.missing([child.digest], shown=True):
+            return bool(await self._neighbours.holders(repository, child.digest))
         try:
             manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
         except NotFoundError:

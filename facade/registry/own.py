@@ -24,14 +24,14 @@ from facade.sources import SourceName, offers
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
-from node.manifest import INDEX_TYPES, OCI_INDEX, annotations_of, parse_manifest
+from node.manifest import INDEX_TYPES, OCI_INDEX, Role, annotations_of, parse_manifest
 from node.records import Content
 from node.reference import Repository, Tag
 from node.store import Store
 
 log = structlog.get_logger(__name__)
-MOST_ANNOTATED_BYTES: Final = 4 * 1024 * 1024
-"""The annotations of a list of referrers come from manifests of so many bytes together; the rest is listed without."""
+MOST_REFERRERS_BYTES: Final = 4 * 1024 * 1024
+"""One list of referrers has at most so many bytes, and comes from manifests of so many; a `Link` leads to the next."""
 MOST_LISTED: Final = 10_000
 """So many names are in one answer at most; a `Link` leads to the next."""
 
@@ -51,7 +51,7 @@ class Own:
         """The manifest that a tag or digest names, if its blobs can be had now.
 
         Raises:
-            NotFoundError: the repository has no such manifest.
+            NotFoundError: the repository has no such manifest, or not the blobs any more that it names.
             UnreachableError: it, or one of its blobs, is with members that are away.
         """
         content = await self._named(repository.name, selector)
@@ -60,6 +60,9 @@ class Own:
             raise NotFoundError(f"{repository.name}: no manifest {selector}")
         source, data = await self._bytes(repository, content.digest)
         manifest = parse_manifest(data, content.media_type, content.digest)
+        blobs = [each.digest for each in manifest.names if each.role is not Role.MANIFEST and each.distributable]
+        if lacking := await self._owned.lacking(repository.name, blobs):  # deleted elsewhere while it was pushed here
+            raise NotFoundError(f"{repository.name}: {selector} names {min(lacking, key=str)}, which was deleted")
         if not (await self._obtainable.here(manifest) or await self._obtainable.around(repository, manifest)):
             raise UnreachableError(f"{repository.name}: blobs of {selector} are with members that are away")
         return Answer(manifest, source)
@@ -79,20 +82,30 @@ class Own:
 
     async def referrers(self, repository: Repository, subject: Digest, query: MultiMapping[str]) -> web.Response:
         """An index of what refers to a digest, known or not; with those that a client listed under a fallback tag."""
-        clock = asyncio.get_running_loop().time
-        until, room = clock() + self._waits.answer_s, MOST_ANNOTATED_BYTES
-        found = []
-        for content in await self._referring(repository, subject):
-            entry = await self._referrer(repository, content, annotated=content.size <= room and clock() < until)
-            room -= content.size if "annotations" in entry else 0
-            found.append(entry)
-        headers = {"Content-Type": OCI_INDEX}
-        wanted = query.get("artifactType")
+        headers, wanted = {"Content-Type": OCI_INDEX}, query.get("artifactType")
+        referring = await self._referring(repository, subject, query.get("last", ""))
         if wanted is not None:
-            found = [each for each in found if each.get("artifactType", "") == wanted]
+            referring = [content for content in referring if content.artifact_type == wanted]
             headers["OCI-Filters-Applied"] = "artifactType"
+        found = await self._referrers(repository, referring)
+        if len(found) < len(referring):
+            following = urlencode({**({} if wanted is None else {"artifactType": wanted}), "last": found[-1]["digest"]})
+            headers["Link"] = f'</v2/{repository.name}/referrers/{subject}?{following}>; rel="next"'
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
         return web.Response(body=msgspec.json.encode(index), headers=headers)
+
+    async def _referrers(self, repository: Repository, referring: Sequence[Content]) -> list[dict[str, Any]]:
+        """The first of them, as many as one answer holds; none has its annotations once that took long."""
+        clock = asyncio.get_running_loop().time
+        until, room = clock() + self._waits.answer_s, MOST_REFERRERS_BYTES
+        found: list[dict[str, Any]] = []
+        for content in referring:
+            entry, read_bytes = await self._referrer(repository, content, annotated=clock() < until)
+            room -= max(read_bytes, len(msgspec.json.encode(entry)) + 1)
+            if room < 0 and found:
+                break
+            found.append(entry)
+        return found
 
     async def _require(self, repository: Repository) -> None:
         if not await self._owned.exists(repository.name):
@@ -124,8 +137,11 @@ class Own:
                 return SourceName.PEER, data
         raise UnreachableError(f"{digest}: the members that have it are away")
 
-    async def _referring(self, repository: Repository, subject: Digest) -> Sequence[Content]:
-        """What names the subject itself, and what clients listed for registries that do not look for themselves."""
+    async def _referring(self, repository: Repository, subject: Digest, after: str) -> Sequence[Content]:
+        """What names the subject itself, and what clients listed for registries that do not look for themselves.
+
+        Those behind `after`, in the order of their digests.
+        """
         found = {content.digest: content for content in await self._owned.referrers(repository.name, subject)}
         tag = Tag(f"{subject.algorithm}-{subject.hex[:64]}")
         listed = await self._owned.tag(repository.name, tag)
@@ -140,9 +156,13 @@ class Own:
                 content = await self._owned.manifest(repository.name, each.digest)
                 if content is not None and content.subject == subject:
                     found.setdefault(content.digest, content)
-        return sorted(found.values(), key=lambda content: str(content.digest))
+        behind = {str(digest): content for digest, content in found.items() if str(digest) > after}
+        return [behind[text] for text in sorted(behind)]
 
-    async def _referrer(self, repository: Repository, content: Content, *, annotated: bool) -> dict[str, Any]:
+    async def _referrer(
+        self, repository: Repository, content: Content, *, annotated: bool
+    ) -> tuple[dict[str, Any], int]:
+        """How a manifest is listed, and how many of its bytes were read for that."""
         entry: dict[str, Any] = {
             "mediaType": content.media_type,
             "digest": str(content.digest),
@@ -150,16 +170,16 @@ class Own:
         }
         if content.artifact_type:
             entry["artifactType"] = content.artifact_type
-        if not annotated:  # the list is too long, or took too long
-            return entry
+        if not annotated:
+            return entry, 0
         try:
-            annotations = annotations_of((await self._bytes(repository, content.digest))[1])
+            _, data = await self._bytes(repository, content.digest)
         except UnreachableError as error:
             log.info("referrer listed without its annotations", digest=str(content.digest), why=str(error))
-            annotations = {}
-        if annotations:
+            return entry, 0
+        if annotations := annotations_of(data):
             entry["annotations"] = annotations
-        return entry
+        return entry, len(data)
 
 
 def _page(query: MultiMapping[str]) -> tuple[int, str]:

@@ -19,13 +19,15 @@ from node.source import BlobSource, Wanted
 _READ_BYTES = 1024 * 1024
 
 
-def cut(request: web.Request) -> None:
+def cut(request: web.BaseRequest) -> None:
     """End the connection short of Content-Length: all that is possible behind sent headers, never taken for success."""
     if request.transport is not None:
         request.transport.close()
 
 
-async def send_file(request: web.Request, response: web.StreamResponse, reader: Reader, start: int, count: int) -> None:
+async def send_file(
+    request: web.BaseRequest, response: web.StreamResponse, reader: Reader, start: int, count: int
+) -> None:
     """Send `count` bytes of a growing file, from `start` on, as a piece of the body; by the kernel where it can.
 
     Raises:
@@ -41,7 +43,7 @@ async def send_file(request: web.Request, response: web.StreamResponse, reader: 
 
 
 async def pass_on(
-    request: web.Request, passage: Passage, headers: Mapping[str, str], metrics: Metrics
+    request: web.BaseRequest, passage: Passage, headers: Mapping[str, str], metrics: Metrics
 ) -> web.StreamResponse:
     """Send what upstream answered to a Range request, as it comes; only the headers that matter are taken over.
 
@@ -69,7 +71,9 @@ async def pass_on(
 class Outlet:
     """A sink that sends a blob to one client and keeps nothing, holding the last piece back until the digest agrees."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, wanted: Wanted, metrics: Metrics) -> None:
+    def __init__(
+        self, request: web.BaseRequest, response: web.StreamResponse, wanted: Wanted, metrics: Metrics
+    ) -> None:
         self._request = request
         self._response = response
         self._wanted = wanted
@@ -150,7 +154,7 @@ def _hash_file(hasher: Hasher, descriptor: int, stop: int) -> None:
         position += len(data)
 
 
-async def send_through(request: web.Request, outlet: Outlet, wanted: Wanted, upstream: BlobSource) -> None:
+async def send_through(request: web.BaseRequest, outlet: Outlet, wanted: Wanted, upstream: BlobSource) -> None:
     """Fill `outlet` from upstream; a failure behind sent headers cuts the body.
 
     Raises:

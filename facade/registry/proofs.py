@@ -54,6 +54,7 @@ class Proofs:
         self._clock = clock
         self._confirmed: dict[tuple[Repository, Digest], float] = {}
         self._proved: dict[tuple[Repository, Digest], float] = {}
+        self._proving: set[tuple[Repository, Digest]] = set()
 
     def confirm(self, repository: Repository, digest: Digest) -> None:
         """Upstream has just said that it has this manifest."""
@@ -132,8 +133,8 @@ class Proofs:
 
         `whole` as in `renew`.
         """
-        if self._may_prove(repository, manifest):
-            remember(self._proved, (repository, manifest.digest), self._clock())
+        if self._may_prove(repository, manifest) and (repository, manifest.digest) not in self._proving:
+            self._proving.add((repository, manifest.digest))
             self._background.start(self._prove(repository, manifest, whole), f"prove {repository}")
 
     def _may_prove(self, repository: Repository, manifest: Manifest) -> bool:
@@ -141,7 +142,6 @@ class Proofs:
         return public and self.due(repository, manifest.digest) and self._upstream.available(repository.namespace)
 
     async def _prove(self, repository: Repository, manifest: Manifest, whole: bool) -> None:
-        public = False
         try:
             public = await self._upstream.prove_public(repository, manifest.digest, whole=whole)
             if public:
@@ -149,8 +149,8 @@ class Proofs:
                 await self.record(repository, manifest, self._public())
         except LayermeshError as error:
             log.info("not proved public", repository=str(repository), why=str(error))
-        if not public:
-            self._proved.pop((repository, manifest.digest), None)
+        finally:
+            self._proving.discard((repository, manifest.digest))
 
     def _public(self) -> Proof:
         return Proof(Visibility.PUBLIC, self._clock() + self._waits.proof_s)

@@ -13,7 +13,8 @@ from aiohttp import ClientError, web
 from cluster.cluster import Cluster
 from facade.registry.access import Action
 from facade.registry.gate import Gate
-from facade.registry.near import bring
+from facade.registry.naming import Naming
+from facade.registry.near import Bringing
 from facade.registry.problems import Problem
 from facade.registry.requests import Asked, Route
 from node.catalog import Visibility
@@ -32,15 +33,19 @@ STALL_S: Final = 60.0
 MOST_TAGS: Final = 64
 _TYPE: Final = re.compile(r"[ -~]{0,255}")
 _SPAN: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
-Answering = Callable[[web.Request, Asked], Awaitable[web.Response]]
+Answering = Callable[[web.BaseRequest, Asked], Awaitable[web.Response]]
 
 
 class Pushing:
     """Answers requests that change own repositories."""
 
-    def __init__(self, store: Store, cluster: Cluster, gate: Gate, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self, store: Store, cluster: Cluster, bringing: Bringing, gate: Gate, stall_s: float = STALL_S
+    ) -> None:
         self._store = store
         self._cluster = cluster
+        self._bringing = bringing
+        self._naming = Naming(store)
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
@@ -64,7 +69,7 @@ class Pushing:
             return tuple(method for method in methods if (method == "POST") is not bool(asked.upload))
         return methods
 
-    async def answer(self, request: web.Request, asked: Asked) -> web.Response:
+    async def answer(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         """Answer a request by one of `methods`.
 
         Raises:
@@ -89,7 +94,7 @@ class Pushing:
             log.warning("push refused", repository=str(asked.repository), why=str(error))
             raise Problem(507, "UNKNOWN", f"no room: {error}") from None
 
-    async def _begin(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _begin(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         query = request.query
         if "mount" in query:
             digest = _digest(query["mount"])
@@ -106,18 +111,19 @@ class Pushing:
             await self._uploads.cancel(upload)
             raise
 
-    async def _append(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _append(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         upload = await self._upload(asked)
         await self._take(request, upload, upload.turn())
         return web.Response(status=202, headers=_where(upload))
 
-    async def _finish(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _finish(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         upload = await self._upload(asked)
         if "digest" not in request.query:
             raise Problem(400, "DIGEST_INVALID", "the query names no digest: PUT ...?digest=sha256:<64 hex>")
         return await self._completed(request, upload, upload.turn(), _digest(request.query["digest"]))
 
-    async def _completed(self, request: web.Request, upload: Upload, turn: int, digest: Digest) -> web.Response:
+    async def _completed(self, request: web.BaseRequest, upload: Upload, turn: int, digest: Digest) -> web.Response:
+        upload.hash_by(digest.algorithm)
         await self._take(request, upload, turn)
         await self._keep(upload, turn, digest)
         return _created(upload.repository, digest)
@@ -126,14 +132,14 @@ class Pushing:
         holding = await self._uploads.finish(upload, turn, digest)
         await self._owned.add_blob(upload.repository.name, digest, holding.size)
 
-    async def _tell(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _tell(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         return web.Response(status=204, headers=_where(await self._upload(asked)))
 
-    async def _cancel(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _cancel(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         await self._uploads.cancel(await self._upload(asked))
         return web.Response(status=204)
 
-    async def _manifest(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _manifest(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         data = await self._read(request, MAX_MANIFEST_BYTES)
         named = asked.selector if isinstance(asked.selector, Digest) else None
         digest = Digest.of(data, named.algorithm) if named else Digest.of(data)
@@ -161,28 +167,33 @@ class Pushing:
         """
         members = {each.digest for each in manifest.names if await self._owned.blob(repository.name, each.digest)}
         try:
-            await bring(self._store, self._cluster, repository, members)
+            await self._bringing.bring(repository, members)
         except NotFoundError as error:
             raise MissingError(f"{error}: push it again") from None
         await self._store.put(manifest.digest, manifest.data, None, repository)
         await self._store.sync(manifest.digest)
         await self._owned.push(repository.name, manifest, tags)
 
-    async def _delete(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _delete(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         if isinstance(asked.selector, Tag):
             await self._owned.delete_tag(asked.repository.name, asked.selector)
         else:
             await self._owned.delete_manifest(asked.repository.name, asked.digest)
         return web.Response(status=202)
 
-    async def _delete_blob(self, request: web.Request, asked: Asked) -> web.Response:
+    async def _delete_blob(self, request: web.BaseRequest, asked: Asked) -> web.Response:
+        """Refused, as a deletion that is not supported, while a manifest names the blob: it could not be pulled."""
+        naming = await self._naming.by(asked.repository.name, asked.digest)
+        if naming is not None:
+            message = f"{naming} names it: delete that manifest first"
+            raise Problem(405, "DENIED", message, {"Allow": "GET, HEAD"})
         await self._owned.delete_blob(asked.repository.name, asked.digest)
         return web.Response(status=202)
 
     async def _upload(self, asked: Asked) -> Upload:
         return await self._uploads.find(asked.repository, asked.upload)
 
-    async def _mounted(self, request: web.Request, repository: Repository, digest: Digest) -> bool:
+    async def _mounted(self, request: web.BaseRequest, repository: Repository, digest: Digest) -> bool:
         """Let a blob of an own repository that the client may read, or a public one, belong to this one as well."""
         source = request.query.get("from")
         names = await self._owned.having(digest) if source is None else (source,)
@@ -201,7 +212,7 @@ class Pushing:
         await self._owned.add_blob(repository.name, digest, holding.size)
         return True
 
-    async def _take(self, request: web.Request, upload: Upload, turn: int) -> None:
+    async def _take(self, request: web.BaseRequest, upload: Upload, turn: int) -> None:
         """Append the request's body. What came before it broke off stays."""
         expected = self._expected(request, upload)
         came = 0
@@ -214,7 +225,7 @@ class Pushing:
         if expected not in (None, came):
             raise Problem(400, "SIZE_INVALID", f"the body has {came} bytes, Content-Range says {expected}")
 
-    def _expected(self, request: web.Request, upload: Upload) -> int | None:
+    def _expected(self, request: web.BaseRequest, upload: Upload) -> int | None:
         """How many bytes Content-Range says come; they must begin where those that came end."""
         text = request.headers.get("Content-Range")
         if text is None:
@@ -231,7 +242,7 @@ class Pushing:
             raise Problem(400, "SIZE_INVALID", f"Content-Length {length} is not what Content-Range {text[:60]!r} says")
         return last - first + 1
 
-    async def _chunks(self, request: web.Request) -> AsyncIterator[bytes]:
+    async def _chunks(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The body as it comes.
 
         Raises:
@@ -249,7 +260,7 @@ class Pushing:
         except ClientError as error:
             raise ConnectionResetError(f"the client went away: {error}") from None
 
-    async def _read(self, request: web.Request, most: int) -> bytes:
+    async def _read(self, request: web.BaseRequest, most: int) -> bytes:
         if (request.content_length or 0) > most:
             raise Problem(413, "SIZE_INVALID", f"{request.content_length} bytes: manifests have at most {most}")
         data = bytearray()
@@ -296,7 +307,7 @@ def _algorithm(text: str | None) -> Algorithm:
         raise Problem(400, "DIGEST_INVALID", f"digest-algorithm {text!r:.40}: known are {known}") from None
 
 
-def _tags(request: web.Request) -> list[Tag]:
+def _tags(request: web.BaseRequest) -> list[Tag]:
     """Tags that a manifest pushed by digest is given as well."""
     texts = request.query.getall("tag", [])
     if len(texts) > MOST_TAGS:

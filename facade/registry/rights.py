@@ -12,7 +12,7 @@ from facade.upstream.client import Resolved
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import CLIENT, Login
 from node.digest import Digest
-from node.errors import LayermeshError, MismatchError, UnreachableError
+from node.errors import LayermeshError, MismatchError, ThrottledError, UnreachableError
 from node.reference import Repository, Tag
 from node.repositories import Repositories
 from node.visibility import Visibility
@@ -28,14 +28,14 @@ class JudgingUpstream(Protocol):
 
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved: ...
 
-    async def blob_size(self, repository: Repository, digest: Digest) -> int: ...
+    async def blob_size(self, repository: Repository, digest: Digest, expected: int | None = None) -> int: ...
 
 
 class Rights:
     """Asks upstream with the client's login, by HEAD, and remembers what it granted for (login, repository).
 
-    Registries grant whole repositories (distribution's token scopes, "repository:NAME:pull"). Silence opens nothing:
-    what was proved public alone is served then.
+    Registries grant whole repositories (distribution's token scopes, "repository:NAME:pull"); but some guard manifests
+    alone, so that a blob opens blobs only. Silence opens nothing: what was proved public alone is served then.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Rights:
         self._repositories = repositories
         self._waits = waits
         self._clock = clock
-        self._granted: dict[tuple[Login | None, Repository], float] = {}
+        self._granted: dict[tuple[Login | None, Repository, Route], float] = {}
 
     def judges(self, asked: Asked) -> bool:
         """Whether upstream is to say who may read this."""
@@ -66,22 +66,28 @@ class Rights:
         """
         if not self.judges(asked) or asked.route not in (Route.MANIFEST, Route.BLOB):
             return None  # lists are upstream's own answers to the client
-        key = (CLIENT.get(), asked.repository)
-        if self._clock() < self._granted.get(key, float("-inf")):
+        key = (CLIENT.get(), asked.repository, asked.route)
+        if self._may(key) or self._may((*key[:2], Route.MANIFEST)):
             return None
         if isinstance(asked.selector, Digest) and await self._is_public(asked.repository, asked.selector):
             return UnreachableError(f"{asked.repository}: it was not asked whether this client may read all of it")
         try:
             async with asyncio.timeout(self._waits.answer_s):
-                await self._prove(asked)
+                proved = await self._prove(asked)
         except (UnreachableError, MismatchError, TimeoutError) as error:
             if asked.route is Route.BLOB:
                 raise
+            if isinstance(error, ThrottledError):
+                return error
             return UnreachableError(
                 f"{asked.repository}: upstream does not say who may read it: {error or 'no answer'}"
             )
-        remember(self._granted, key, self._clock() + RIGHT_S)
+        if proved:
+            remember(self._granted, key, self._clock() + RIGHT_S)
         return None
+
+    def _may(self, key: tuple[Login | None, Repository, Route]) -> bool:
+        return self._clock() < self._granted.get(key, float("-inf"))
 
     async def check(self, asked: Asked, digest: Digest, hidden: LayermeshError | None) -> None:
         """Let a manifest that was found go to the client if that may read it.
@@ -92,12 +98,20 @@ class Rights:
         if hidden is not None and not await self._is_public(asked.repository, digest):
             raise hidden
 
-    async def _prove(self, asked: Asked) -> None:
+    async def _prove(self, asked: Asked) -> bool:
+        """Ask upstream for it. False: what it says holds for this blob alone.
+
+        Anything may be answered with 200, such as a page to log in at: a blob has to be as long as its manifest says.
+        """
+        assert asked.selector is not None, "a manifest is asked for by tag or digest"
         if asked.route is Route.BLOB:
-            await self._upstream.blob_size(asked.repository, asked.digest)
-        else:
-            assert asked.selector is not None, "a manifest is asked for by tag or digest"
-            await self._upstream.resolve(asked.repository, asked.selector)
+            link = await self._repositories.link(asked.repository, asked.digest)
+            size = await self._upstream.blob_size(asked.repository, asked.digest, link.size if link else None)
+            if link is not None and size != link.size:
+                raise MismatchError(f"{asked.digest}: upstream says that it has {size} bytes, not {link.size}")
+            return link is not None
+        await self._upstream.resolve(asked.repository, asked.selector)
+        return True
 
     async def _is_public(self, repository: Repository, digest: Digest) -> bool:
         link = await self._repositories.link(repository, digest)

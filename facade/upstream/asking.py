@@ -16,16 +16,15 @@ from facade.upstream.challenge import retry_after_s
 from facade.upstream.config import Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.keyring import Keyring
-from facade.upstream.quota import Quotas
-from facade.upstream.retry import Backoff, may_pass
-from facade.upstream.tokens import Tokens
+from facade.upstream.quota import Quotas, counts_all
+from facade.upstream.retry import Backoff, asked_wait_s, may_pass
+from facade.upstream.tokens import Tokens, unavailable
 from facade.upstream.wire import Answer, Wire
-from node.errors import DeniedError, LayermeshError, MismatchError, NotFoundError, ThrottledError, UnreachableError
+from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError
 from node.reference import DOCKER_HUB, Repository
 
 log = structlog.get_logger(__name__)
 _TRY_LATER: Final = frozenset({408, 425})
-_GZIP: Final = frozenset({"gzip", "x-gzip"})
 _DENIED: Final = frozenset({401, 403, 451})
 
 
@@ -95,7 +94,8 @@ class Asker:
                     failures[endpoint] = failure
             tried += 1
             left = [endpoint for endpoint in left if may_pass(failures[endpoint])]
-            pause_s = self._backoff.pause_s(tried, clock() - began, self._draw)
+            wait_s = asked_wait_s(failures[endpoint] for endpoint in left)
+            pause_s = self._backoff.pause_s(tried, clock() - began, self._draw, wait_s)
             if pause_s is None:
                 break
             if left:
@@ -137,8 +137,9 @@ class Asker:
     ) -> Heard:
         name = remote_name(question.repository)
         url = _url(endpoint.url, name, question.path)
-        held = (endpoint, question.kind, login)
-        self._quotas.check(held, f"{endpoint.url.host}")
+        everything = (endpoint, question.kind, login)
+        self._quotas.check(everything, f"{endpoint.url.host}")
+        self._quotas.check((everything, name), f"{endpoint.url.host}, for {name},")
         sent = await self._tokens.known(endpoint, name, login)
         answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
         if answer.status == 401 and same_origin(answer.url, endpoint.url):
@@ -150,15 +151,11 @@ class Asker:
         self._quotas.note(endpoint, anonymous, answer.headers)
         if answer.status not in also:
             if answer.status == 429:
+                held = everything if counts_all(endpoint, answer.headers) else (everything, name)
                 self._quotas.hold(held, retry_after_s(answer.headers.get("Retry-After"), time.time()))
             await answer.spend()
             refuse(answer, question)
-        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in _GZIP and answer.status == 200:
-            answer.decode()  # as clients in Go would: a direct pull succeeds
-        elif encoding not in ("", "identity"):
-            answer.close()
-            raise MismatchError(f"{answer.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
+        answer.decode()
         return Heard(answer, anonymous, endpoint)
 
 
@@ -177,7 +174,7 @@ def refuse(answer: Answer, question: Question) -> NoReturn:
         raise DeniedError(what)
     if 400 <= answer.status < 500 and answer.status not in _TRY_LATER:
         raise NotFoundError(what)
-    raise UnreachableError(what)
+    raise unavailable(what, answer)
 
 
 def _url(endpoint: URL, name: str, path: str) -> URL:

@@ -1,6 +1,7 @@
 """One blob upstream: where it is asked for, and with whose right."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from facade.upstream.asking import Asker, Heard, Question
@@ -8,12 +9,11 @@ from facade.upstream.config import Access, Endpoint, UpstreamConfig
 from facade.upstream.ranges import size_from_range
 from facade.upstream.wire import Answer
 from node.digest import Digest
+from node.errors import DeniedError, NotFoundError
 from node.reference import Repository
 
 _OK: Final = frozenset({200})
 _RANGED: Final = frozenset({200, 206, 416})
-NO_HEAD: Final = frozenset({200, 403, 405})
-"""Also what storage behind a redirect answers to a HEAD when it signed a GET."""
 
 
 class UpstreamBlob:
@@ -31,16 +31,17 @@ class UpstreamBlob:
         """Whether some endpoint gave no body yet."""
         return len(set(self._used)) < len(set(self._config.endpoints))
 
-    async def size(self) -> int:
-        """Its size in bytes, by HEAD, or a GET of its first byte where that does not tell.
+    async def size(self, expected: int | None = None) -> int:
+        """Its size in bytes, by HEAD, or a GET of its first byte where that does not tell `expected`, or is refused.
 
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        answer = (await self._ask("HEAD", {}, NO_HEAD)).answer
-        answer.close()
-        if answer.status == 200 and answer.length is not None:
-            return answer.length
+        with suppress(DeniedError, NotFoundError):  # so does storage behind a redirect that signed a GET
+            answer = (await self._ask("HEAD", {}, _OK)).answer
+            answer.close()
+            if answer.length is not None and expected in (None, answer.length):
+                return answer.length
         answer = (await self._ask("GET", {"Range": "bytes=0-0"}, _RANGED)).answer
         try:
             return size_from_range(answer)

@@ -5,14 +5,14 @@ import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
 
 from facade.upstream.asking import Asker, Heard, Question
-from facade.upstream.blob import NO_HEAD, UpstreamBlob
+from facade.upstream.blob import UpstreamBlob
 from facade.upstream.breaker import Breakers, BreakerState
 from facade.upstream.config import BUILT_IN, Access, Endpoint, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, CredentialsSource
@@ -210,24 +210,27 @@ class Upstreams:
                 answer.close()
 
     async def resolve(self, repository: Repository, selector: Tag | Digest) -> Resolved:
-        """HEAD a manifest: its media type, digest and size; where upstream leaves one out, or names another digest than
-        the one asked for, it is fetched.
+        """HEAD a manifest: its media type, digest and size.
+
+        Where upstream leaves one out, names another digest than the one asked for, or refuses, the manifest is fetched.
+
+        Docker does the same, and Podman asks by GET at once: some registries know no HEAD.
 
         Raises:
             MismatchError: as `manifest`.
         """
-        answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT, also=NO_HEAD)
-        answer.close()
-        named, size = _named_digest(answer), answer.length
-        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        if isinstance(selector, Digest):
-            named = _agreed(selector, named)
-        if answer.status != 200 or named is None or size is None or media_type not in MANIFEST_TYPES:
-            fetched = await self.manifest(repository, selector)
-            found = fetched.manifest
-            descriptor = Descriptor(found.media_type, found.digest, len(found.data), Role.MANIFEST)
-            return Resolved(descriptor, fetched.anonymous)
-        return Resolved(Descriptor(media_type, named, size, Role.MANIFEST), anonymous)
+        with suppress(DeniedError, NotFoundError):
+            answer, anonymous, _ = await self._ask("HEAD", repository, f"manifests/{selector}", _ACCEPT)
+            answer.close()
+            named, size, media_type = _named_digest(answer), answer.length, _media_type(answer)
+            if isinstance(selector, Digest):
+                named = _agreed(selector, named)
+            if named is not None and size is not None and media_type in MANIFEST_TYPES:
+                return Resolved(Descriptor(media_type, named, size, Role.MANIFEST), anonymous)
+        fetched = await self.manifest(repository, selector)
+        found = fetched.manifest
+        descriptor = Descriptor(found.media_type, found.digest, len(found.data), Role.MANIFEST)
+        return Resolved(descriptor, fetched.anonymous)
 
     async def listing(self, repository: Repository, path: str, query: Mapping[str, str]) -> Listing:
         """GET a page of tags or referrers; where what credentials open is refused to clients, none are sent."""
@@ -246,30 +249,33 @@ class Upstreams:
     async def prove_public(self, repository: Repository, digest: Digest, *, whole: bool = False) -> bool:
         """Whether anybody may read this manifest: an anonymous HEAD, credentials never sent.
 
-        With `whole`, a GET, whose bytes have to be those of the digest: anybody can say that they have it.
-        False on 401, 403 and 404, and always where the namespace is not declared public; raises when upstream gives no
-        answer or 429, which prove nothing.
+        With `whole`, a GET, whose bytes have to be those of the digest: anybody can say that they have it; so too where
+        the HEAD is answered with what may be anything, such as a page to log in at.
+        False on 401, 403, 404 and other bytes, and always where the namespace is not declared public; raises when
+        upstream gives no answer or 429, which prove nothing.
         """
         if not self.config(repository.namespace).public:
             return False
         path = f"manifests/{digest}"
         try:
-            if whole:
-                _, data, _ = await self._document(repository, path, anonymous=True)
-                return Digest.of(data, digest.algorithm) == digest
-            answer, *_ = await self._ask("HEAD", repository, path, _ACCEPT, anonymous=True)
-        except (DeniedError, NotFoundError):
+            if not whole:
+                answer, *_ = await self._ask("HEAD", repository, path, _ACCEPT, anonymous=True)
+                answer.close()
+                named = _named_digest(answer)
+                if named is not None or _media_type(answer) in MANIFEST_TYPES:
+                    return named in (None, digest)
+            _, data, _ = await self._document(repository, path, anonymous=True)
+        except (DeniedError, NotFoundError, MismatchError):
             return False
-        answer.close()
-        return _named_digest(answer) in (None, digest)
+        return Digest.of(data, digest.algorithm) == digest
 
-    async def blob_size(self, repository: Repository, digest: Digest) -> int:
-        """The size of a blob in bytes.
+    async def blob_size(self, repository: Repository, digest: Digest, expected: int | None = None) -> int:
+        """The size of a blob in bytes; where a HEAD says another than `expected`, or is refused, a GET counts.
 
         Raises:
             UnreachableError: also when upstream does not tell it.
         """
-        return await self._blob(repository, digest).size()
+        return await self._blob(repository, digest).size(expected)
 
     @asynccontextmanager
     async def passthrough(self, repository: Repository, digest: Digest, range_header: str) -> AsyncIterator[Passage]:
@@ -329,6 +335,10 @@ class Upstreams:
 def _shown(header: str | None) -> str | None:
     """A header that may be passed on: printable and short, else none."""
     return header if header and _SHOWN.fullmatch(header) else None
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _named_digest(answer: Answer) -> Digest | None:

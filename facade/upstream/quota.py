@@ -10,6 +10,7 @@ from typing import Final
 
 from facade.upstream.config import Endpoint
 from node.errors import ThrottledError
+from node.reference import DOCKER_HUB
 
 _COUNT: Final = re.compile(r"\s*([0-9]{1,12})\s*(?:[;,].*)?", re.DOTALL)
 _MOST_HELD: Final = 4096
@@ -29,13 +30,23 @@ def read_quota(headers: Mapping[str, str]) -> Quota | None:
     return None if limit is None and remaining is None else Quota(limit, remaining)
 
 
+def counts_all(endpoint: Endpoint, headers: Mapping[str, str]) -> bool:
+    """Whether a 429 speaks for every repository of an endpoint, or may speak for the one that was asked for alone.
+
+    Docker Hub counts by login, or by address without one, and says so with its quota. Quay and GitLab count by address
+    or user, Artifact Registry by project, and GHCR's limit was seen to be shared by all who pull a popular image. So
+    where nothing tells, another repository is worth a question: a direct pull would ask it as well.
+    """
+    return endpoint.namespace == DOCKER_HUB or read_quota(headers) is not None
+
+
 def _count(header: str | None) -> int | None:
     match = _COUNT.fullmatch(header or "")
     return int(match[1]) if match else None
 
 
 class Quotas:
-    """By endpoint and by who asks; nobody is asked again before the time that they named."""
+    """By endpoint, who asks and, where that may matter, for what; nobody is asked again before the time they named."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -55,6 +66,8 @@ class Quotas:
         if len(self._until) >= _MOST_HELD:
             now = self._clock()
             self._until = {held: until for held, until in self._until.items() if until > now}
+            if len(self._until) >= _MOST_HELD and whom not in self._until:  # clients name as many logins as they like
+                del self._until[min(self._until, key=self._until.__getitem__)]
         self._until[whom] = max(self._until.get(whom, 0.0), self._clock() + wait_s)
 
     def check(self, whom: Hashable, what: str) -> None:

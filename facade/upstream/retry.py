@@ -1,6 +1,6 @@
 """When something is tried again: pure decisions, time and randomness are passed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node.errors import LayermeshError, ThrottledError, UnreachableError
@@ -8,6 +8,14 @@ from node.errors import LayermeshError, ThrottledError, UnreachableError
 
 class FutileError(UnreachableError):
     """Asking for the same again would end the same way, such as a redirect that is never followed."""
+
+
+class BusyError(UnreachableError):
+    """A 503 that says when to ask again."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +31,20 @@ class Backoff:
     most_s: float = 1.0
     within_s: float = 2.0
 
-    def pause_s(self, tried: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
+    def pause_s(self, tried: int, elapsed_s: float, draw: Callable[[], float], at_least_s: float = 0.0) -> float | None:
         """How long to wait after `tried` tries, the first begun `elapsed_s` ago; None to give up.
 
-        `draw` gives a number from 0 up to 1.
+        `draw` gives a number from 0 up to 1; `at_least_s` is what was asked for.
         """
         if tried >= self.tries:
             return None
-        pause = draw() * min(self.most_s, self.first_s * 2 ** (tried - 1))
+        pause = at_least_s + draw() * min(self.most_s, self.first_s * 2 ** (tried - 1))
         return pause if elapsed_s + pause < self.within_s else None
+
+
+def asked_wait_s(failures: Iterable[LayermeshError]) -> float:
+    """How long all who failed are to be left alone, in seconds: what the one said that is asked again first."""
+    return min((failure.wait_s if isinstance(failure, BusyError) else 0.0 for failure in failures), default=0.0)
 
 
 def may_pass(failure: LayermeshError) -> bool:

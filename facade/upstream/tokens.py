@@ -16,6 +16,7 @@ from facade.upstream.config import Endpoint
 from facade.upstream.credentials import Login
 from facade.upstream.quota import Quotas
 from facade.upstream.redirects import check_realm
+from facade.upstream.retry import BusyError
 from facade.upstream.wire import Answer, Wire
 from node.errors import DeniedError, LayermeshError, MismatchError, ThrottledError, UnreachableError
 
@@ -156,6 +157,7 @@ class Tokens:
             answer = await self._wire.exchange(endpoint, "GET", url, headers)
         try:
             _refuse(endpoint, answer, login)
+            answer.decode()
             data = await answer.document(_MAX_ANSWER_BYTES, self._document_s)
         except MismatchError as error:
             raise UnreachableError(str(error)) from None
@@ -179,6 +181,12 @@ class Tokens:
         return None
 
 
+def unavailable(what: str, answer: Answer) -> UnreachableError:
+    """What a status says that nothing can be done about but to ask again, no sooner than a 503 says."""
+    wait_s = retry_after_s(answer.headers.get("Retry-After"), time.time()) if answer.status == 503 else None
+    return UnreachableError(what) if wait_s is None else BusyError(what, wait_s)
+
+
 def _scope(name: str) -> str:
     return f"repository:{name}:pull"
 
@@ -200,7 +208,7 @@ def _refuse(endpoint: Endpoint, answer: Answer, login: Login | None) -> None:
         raise ThrottledError(f"{endpoint.namespace}'s token service asks for patience", wait_s)
     if 400 <= answer.status < 500:
         raise DeniedError(f"{endpoint.namespace}'s token service refuses {whom} (HTTP {answer.status})")
-    raise UnreachableError(f"{endpoint.namespace}'s token service answers HTTP {answer.status}")
+    raise unavailable(f"{endpoint.namespace}'s token service answers HTTP {answer.status}", answer)
 
 
 def _read(endpoint: Endpoint, data: bytes) -> tuple[str, float]:

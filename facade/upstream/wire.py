@@ -27,6 +27,7 @@ RequestHook = Callable[[str, str, float], None]
 READ_BYTES: Final = 256 * 1024
 _DRAIN_BYTES: Final = 64 * 1024
 _DRAIN_S: Final = 0.5
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
 _MAX_FIELD_BYTES: Final = 32 * 1024
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "layermesh"}
 
@@ -71,8 +72,17 @@ class Answer:
         self._gunzip: Gunzip | None = None
 
     def decode(self) -> None:
-        """The body is encoded with gzip: give what it stands for, whose length nobody knows before."""
-        self._gunzip = Gunzip()
+        """Give what a body stands for that comes encoded with gzip, as clients in Go would: a direct pull succeeds.
+
+        Raises:
+            MismatchError: when it is encoded otherwise, or a part of what is encoded; the answer is closed then.
+        """
+        encoding = self.headers.get("Content-Encoding", "").strip().lower()
+        if encoding in _GZIP and self.status == 200:
+            self._gunzip = Gunzip()  # how long that is nobody knows before
+        elif encoding not in ("", "identity"):
+            self.close()
+            raise MismatchError(f"{self.url.host} sends its answer encoded as {encoding[:40]!r}, though asked not to")
 
     @property
     def status(self) -> int:

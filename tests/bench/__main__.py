@@ -16,16 +16,18 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench.context import Bench
-from tests.bench.measures import cold, crowd, ingest, memory, own, peer, start, warm
+from tests.bench.measures import cold, crowd, ingest, linked, many, memory, own, peer, start, warm
 from tests.bench.others import Others
 from tests.bench.report import show, write
 from tests.bench.rows import Disturbed, Failed, Missing, MissingToolError, Outcome
 
 MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "manifest": warm.manifest,
+    "tag": warm.tag,
     "blob": warm.blob,
     "first-byte": cold.first_byte,
-    "link": cold.link,
+    "link": linked.link,
+    "slow-link": linked.slow_link,
     "ingest": ingest.ingest,
     "peer": peer.peer,
     "memory": memory.memory,
@@ -33,6 +35,7 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "crowd": crowd.crowd,
     "own": own.own,
     "push": own.push,
+    "many": many.many,
 }
 
 

@@ -1,9 +1,9 @@
-"""A link of 1 Gbit/s with 5 ms of delay each way, between two network namespaces made for it.
+"""A link of a given rate and delay, between two network namespaces made for it.
 
     near namespace: client, node, cache          far namespace: relay (delay) -> upstream
-         10.213.77.2  <------- veth, tbf 1 Gbit/s each way ------->  10.213.77.1
+         10.213.77.2  <--------- veth, tbf each way --------->  10.213.77.1
 
-"5 ms" is the delay in one direction, so a round trip takes 10 ms, and opening a connection takes one (see `relay`).
+The delay is that of one direction: a round trip takes twice as long, and opening a connection takes one (see `relay`).
 """
 
 import os
@@ -19,11 +19,20 @@ from typing import Final
 from tests.bench.processes import running, wait_listening, within
 from tests.bench.rows import MissingToolError
 
-RATE: Final = "1gbit"
-DELAY_MS: Final = 5.0
 FAR: Final = "10.213.77.1"
 _NEAR: Final = "10.213.77.2"
 RELAY_PORT: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How fast and how long a link is; `rate` in the words of tc(8), the delay that of one direction."""
+
+    rate: str
+    delay_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.rate}, {self.delay_ms:.0f} ms each way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Link:
 
 
 @contextmanager
-def shaped_link() -> Iterator[Link]:
+def shaped_link(rate: str) -> Iterator[Link]:
     """Make the namespaces and the shaped pair of interfaces; gone when the block ends.
 
     Raises:
@@ -52,7 +61,7 @@ def shaped_link() -> Iterator[Link]:
         for name, device, address in ((link.near, "far", _NEAR), (link.far, "near", FAR)):
             _ip("-n", name, "address", "add", f"{address}/30", "dev", device)
             _ip("-n", name, "link", "set", device, "up")
-            bucket = ["tbf", "rate", RATE, "burst", "128kb", "latency", "20ms"]
+            bucket = ["tbf", "rate", rate, "burst", "128kb", "latency", "20ms"]
             _call(within(name, ["tc", "qdisc", "add", "dev", device, "root", *bucket]))
         yield link
     finally:
@@ -61,9 +70,11 @@ def shaped_link() -> Iterator[Link]:
 
 
 @contextmanager
-def delayed(to_port: int, work: Path, *, port: int, namespace: str | None, host: str = "127.0.0.1") -> Iterator[None]:
-    """A relay process in front of `127.0.0.1:to_port`, with the link's delay in each direction."""
-    options = ["--listen", f"{host}:{port}", "--to", f"127.0.0.1:{to_port}", "--delay-ms", str(DELAY_MS)]
+def delayed(
+    to_port: int, work: Path, delay_ms: float, *, port: int, namespace: str | None, host: str = "127.0.0.1"
+) -> Iterator[None]:
+    """A relay process in front of `127.0.0.1:to_port`, with this delay in each direction."""
+    options = ["--listen", f"{host}:{port}", "--to", f"127.0.0.1:{to_port}", "--delay-ms", str(delay_ms)]
     command, log = [sys.executable, "-m", "tests.bench.relay", *options], work / "relay.log"
     with running(command, log, namespace=namespace) as process:
         wait_listening(process, port, log)

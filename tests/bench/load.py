@@ -8,20 +8,23 @@ import subprocess
 import time
 from contextlib import ExitStack, closing
 
+from tests.bench.processes import cpu_seconds
 from tests.bench.rows import MeasureError, MissingToolError
 from tests.bench.wire import Taking, Wire
 
 _RAMP_S = 0.2
 
 
-def bytes_per_second(port: int, target: str, connections: int, seconds: float, taking: Taking) -> float:
+def bytes_per_second(
+    port: int, target: str, connections: int, seconds: float, taking: Taking, ramp_s: float = _RAMP_S
+) -> float:
     """Bytes of bodies that arrive in `seconds`, after a short ramp that is not counted."""
     with ExitStack() as stack, selectors.DefaultSelector() as ready:
         for _ in range(connections):
             wire = stack.enter_context(closing(Wire("127.0.0.1", port, taking)))
             ready.register(wire.socket, selectors.EVENT_READ, wire)
             wire.send(target)
-        _spin(ready, target, _RAMP_S)
+        _spin(ready, target, ramp_s)
         started = time.perf_counter()
         count = _spin(ready, target, seconds)
         return count / (time.perf_counter() - started)
@@ -40,6 +43,13 @@ def _spin(ready: selectors.BaseSelector, target: str, seconds: float) -> int:
             if not wire.left:
                 wire.send(target)
     return count
+
+
+def cpu_per_gigabyte(pid: int, port: int, target: str, connections: int, seconds: float) -> float:
+    """The CPU seconds that process `pid` takes for each gigabyte (10^9 bytes) it sends to clients that discard."""
+    before = cpu_seconds(pid)
+    rate = bytes_per_second(port, target, connections, seconds, Taking.DISCARD, ramp_s=0.0)
+    return (cpu_seconds(pid) - before) / (rate * seconds / 1e9)
 
 
 def heads_per_second(port: int, target: str, connections: int, seconds: float, accept: str) -> float:

@@ -121,3 +121,9 @@ def memory_kib(pid: int) -> dict[str, int]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = (line.split() for line in lines if line.startswith(("Vm", "Rss")))
     return {field[0].rstrip(":"): int(field[1]) for field in fields}
+
+
+def cpu_seconds(pid: int) -> float:
+    """The time that a process and its threads have kept cores busy, in the kernel as well; to 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -23,10 +23,15 @@ _PARALLEL = 3
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull took. `first_byte_s`: for each layer in order, from sending its GET to the first byte of its body."""
+    """What a pull took.
+
+    `head_s`: from sending the HEAD by tag to its answer. `first_byte_s`: for each layer in order, from sending its GET
+    to the first byte of its body.
+    """
 
     seconds: float
     bytes: int
+    head_s: float
     first_byte_s: tuple[float, ...]
 
 
@@ -48,7 +53,7 @@ class Puller:
         with ExitStack() as stack:
             started = time.perf_counter()
             wires = [stack.enter_context(closing(Wire(self.host, self.port)))]
-            layers = self._resolve(wires[0], tag)
+            head_s, layers = self._resolve(wires[0], tag)
             wires += [stack.enter_context(closing(Wire(self.host, self.port))) for _ in range(parallel - 1)]
             free: SimpleQueue[Wire] = SimpleQueue()
             for wire in wires:
@@ -63,11 +68,14 @@ class Puller:
 
             with ThreadPoolExecutor(parallel) as pool:
                 firsts = tuple(pool.map(fetch, layers))
-            return Pulled(time.perf_counter() - started, sum(int(layer["size"]) for layer in layers), firsts)
+            seconds = time.perf_counter() - started
+            return Pulled(seconds, sum(int(layer["size"]) for layer in layers), head_s, firsts)
 
-    def _resolve(self, wire: Wire, tag: str) -> list[dict[str, str | int]]:
+    def _resolve(self, wire: Wire, tag: str) -> tuple[float, list[dict[str, str | int]]]:
+        sent = time.perf_counter()
         wire.send(f"/v2/{self.repository}/manifests/{tag}{self.query}", method="HEAD", accept=MANIFEST_TYPE)
         digest = wire.head(bodiless=True).headers["docker-content-digest"]
+        head_s = time.perf_counter() - sent
         wire.send(f"/v2/{self.repository}/manifests/{digest}{self.query}", accept=MANIFEST_TYPE)
         wire.head()
         text = wire.body()
@@ -76,7 +84,7 @@ class Puller:
         manifest = json.loads(text)
         self._blob(wire, manifest["config"], check=False)
         layers: list[dict[str, str | int]] = manifest["layers"]
-        return layers
+        return head_s, layers
 
     def _blob(self, wire: Wire, descriptor: dict[str, str | int], check: bool) -> float:
         sent = time.perf_counter()
@@ -99,10 +107,11 @@ def main() -> None:
     parser.add_argument("--repository", required=True)
     parser.add_argument("--tag", required=True)
     parser.add_argument("--query", default="")
+    parser.add_argument("--parallel", type=int, default=_PARALLEL)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     puller = Puller(options.host, options.port, options.repository, options.query)
-    print(json.dumps(dataclasses.asdict(puller.pull(options.tag, check=options.check))))
+    print(json.dumps(dataclasses.asdict(puller.pull(options.tag, parallel=options.parallel, check=options.check))))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,9 @@ class Wire:
             self.left -= 1
         return time.perf_counter()
 
-    def take_some(self) -> int:
-        """Take what has come of the body, without waiting; how many bytes that was."""
-        room, how = (_STEP, 0) if self.taking is Taking.COPY else (len(_ROOM), socket.MSG_TRUNC)
+    def take_some(self, most: int = len(_ROOM)) -> int:
+        """Take what has come of the body, up to `most` bytes, without waiting; how many bytes that was."""
+        room, how = (min(most, _STEP), 0) if self.taking is Taking.COPY else (most, socket.MSG_TRUNC)
         try:
             count = self.socket.recv_into(_ROOM, min(self.left, room), how | socket.MSG_DONTWAIT)
         except BlockingIOError:

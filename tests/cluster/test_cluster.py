@@ -14,6 +14,7 @@ from node.repositories import TagSeen
 from node.store import Store
 from node.visibility import Visibility
 from tests.cluster.machine import FAST, REPOSITORY, machine, until
+from tests.fakes.peer import FakePeer, fake_peer
 
 BLOB = random.Random(1).randbytes(5 * 1024 * 1024 + 77)
 SECRET = b"a secret that all of this cluster know"
@@ -288,3 +289,23 @@ async def test_a_callers_error_is_not_wrapped(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         async with machine(tmp_path / "a", "a"):
             raise ZeroDivisionError
+
+
+async def test_a_page_of_a_log_that_was_forgotten_meanwhile_is_not_taken_for_its_beginning(tmp_path: Path) -> None:
+    peer, held = FakePeer(), (b"one", b"two", b"three")
+    for data in held[:2]:
+        peer.hold(data)
+    async with fake_peer(peer), machine(tmp_path / "a", "a", peer.url) as node:
+        for data in held[:2]:
+            await node.holders(Digest.of(data))
+
+        def forgotten() -> None:
+            """What else may happen while the page is under way, such as that all logs together are too much."""
+            peer.faults.log = None
+            for log in node.cluster._peers.directory._logs.values():
+                log.forget()
+
+        peer.faults.log = forgotten
+        peer.hold(held[2])
+        for data in reversed(held):
+            await node.holders(Digest.of(data))

@@ -1,5 +1,6 @@
 """A whole node among peers that lie, flood, stall and pretend."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,7 @@ from cluster.auth import Call, Keys, sign_request
 from cluster.config import Limits
 from node.digest import Digest
 from node.errors import MismatchError, NotFoundError, UnreachableError
+from node.records import stamp_at
 from node.reference import Tag
 from node.source import Wanted
 from tests.cluster.machine import FAST, REPOSITORY, Machine, machine, until
@@ -307,3 +309,25 @@ async def test_a_thousand_hostile_messages_leave_the_node_working(tmp_path: Path
         honest.hold(BLOB)
         await node.holders(Digest.of(BLOB))
         assert not [event for event, _ in node.events if event == "peer_crashed"]
+
+
+async def test_a_member_with_more_records_than_are_kept_of_one_is_named_and_read_no_further(tmp_path: Path) -> None:
+    member, app = FakePeer(secret=SECRET), "team/app"
+    async with meeting(tmp_path, member, secret=SECRET, limits=Limits(records_per_peer=2)) as node:
+        for seq in (1, 2):
+            member.say(record(seq))
+        await until(lambda: node.peer(member.url) is not None)
+        async with asyncio.timeout(10):
+            while await node.store.owned.blob(app, Digest.of(b"2")) is None:
+                await asyncio.sleep(0.01)
+        member.say(record(3))
+        await until(lambda: "more than 2 records" in (((status := node.peer(member.url)) and status.note) or ""))
+        assert [about["note"] for event, about in node.events if event == "peer_noted"]
+        assert set_aside(node, member) is None
+        assert await node.store.owned.blob(app, Digest.of(b"3")) is None
+        await node.store.owned.add_blob(app, Digest.of(b"own"), 3)
+
+
+def record(seq: int) -> list[object]:
+    digest = str(Digest.of(b"%d" % seq))
+    return ["record", seq, "team/app", "blob", digest, digest, 1, "", "", "", stamp_at(NOW), "9" * 32, 0]

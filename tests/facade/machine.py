@@ -126,9 +126,17 @@ def _bind() -> socket.socket:
 
 
 async def _serve(
-    stack: AsyncExitStack, app: web.Application, bound: socket.socket, tls: ssl.SSLContext | None = None
+    stack: AsyncExitStack, server: web.Server, bound: socket.socket, tls: ssl.SSLContext | None = None
 ) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
+    await _run(stack, web.ServerRunner(server, shutdown_timeout=0.2), bound, tls)
+
+
+async def _run(
+    stack: AsyncExitStack,
+    runner: web.AppRunner | web.ServerRunner,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, bound, ssl_context=tls).start()
@@ -200,10 +208,11 @@ async def machine(
             Upstreams(configs, credentials=credentials, limits=limits, trust_env=False)
         )
         cluster = await stack.enter_async_context(open_cluster(config, store))
-        await _serve(stack, mesh_app(store, cluster), mesh)
+        app = mesh_app(store, cluster)
+        await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate))
-        await _serve(stack, served.app(Listener.FACADE), facade, tls)
-        await _serve(stack, served.app(Listener.DOCKER_MIRROR), docker, tls)
+        await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
+        await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)
         session = await stack.enter_async_context(_client(tls))
         yield Machine(store, cluster, served, metrics, session, _url(facade, tls), _url(docker, tls), _url(mesh))

@@ -81,6 +81,15 @@ class Fault:
 NO_FAULT = Fault()
 
 
+def encoded(answer: web.Response, fault: Fault) -> web.Response:
+    """A whole answer, its body encoded as the fault says."""
+    if fault.encoding is None:
+        return answer
+    body = answer.body
+    assert isinstance(body, bytes), "a document, and no stream"
+    return web.Response(status=answer.status, body=fault.spoil(body), headers={"Content-Encoding": fault.encoding})
+
+
 async def send_body(
     request: web.BaseRequest,
     response: web.StreamResponse,

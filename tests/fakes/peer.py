@@ -35,8 +35,8 @@ class Faults:
     wrong_node: bool = False
     """Interior nodes have other bytes."""
     hello: bytes | None = None
-    log: bytes | Callable[[], bytes] | None = None
-    """These bytes are sent instead of the message."""
+    log: bytes | Callable[[], bytes | None] | None = None
+    """These bytes are sent instead of the message, where there are any."""
     hang: frozenset[str] = frozenset()
     """Paths whose requests are never answered."""
     unsigned: bool = False

@@ -19,7 +19,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from node.digest import Digest
-from tests.fakes.faults import NO_FAULT, Fault, send_body
+from tests.fakes.faults import NO_FAULT, Fault, encoded, send_body
 from tests.fakes.images import Blob, FakeImage, FakeIndex, all_blobs
 from tests.fakes.registry_auth import Auth, challenge, grant, let_in
 
@@ -228,7 +228,7 @@ class FakeRegistry:
             headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
             return _error(fault.status, "FAULT", headers | fault.limits())
         if kind == "token":
-            return await grant(self.auth, request, self.tokens)
+            return encoded(await grant(self.auth, request, self.tokens), fault)
         if kind == "files":
             return await self._file(request, selector, fault)
         if not let_in(self.auth, request, repository, self.tokens):

@@ -11,6 +11,7 @@ import pytest
 from node.catalog import Audience, Change, Visibility
 from node.digest import Digest
 from node.errors import NotFoundError, UnreachableError
+from node.records import Content, Kind, Record
 from node.reference import OWN, Repository
 from node.store import Store, open_store
 from node.visibility import Proof
@@ -262,6 +263,11 @@ async def test_what_was_pushed_is_shown_again_whichever_table_broke(tmp_path: Pa
             for at in range(300):
                 await store.find(Digest.of(at.to_bytes(2, "big")))
         await store.settled()
+        if table == "records":
+            holding = await store.find(DIGEST)
+            assert holding is not None and holding.visibility is Visibility.PRIVATE  # nobody knows whose it is
+            whole = Content(DIGEST, len(DATA))
+            await store.owned.merge([Record("team/app", Kind.BLOB, str(DIGEST), whole, 1, "a" * 32, 0)])
         holding = await store.find(DIGEST)
         assert holding is not None and holding.visibility is Visibility.MEMBERS
         if table != "meta":
@@ -279,6 +285,16 @@ async def test_salvaging_that_a_kill_cut_short_is_done_by_the_next_start(tmp_pat
     assert (tmp_path / "catalog.db.salvaged").exists()
 
 
+async def test_records_of_an_older_version_are_salvaged_as_well(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.owned.add_blob("team/app", DIGEST, len(DATA))
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as older:
+        older.executescript("DROP INDEX records_told_by; ALTER TABLE records DROP COLUMN told_by;")
+    (tmp_path / "catalog.db").replace(tmp_path / "catalog.db.damaged")
+    async with open_store(tmp_path) as store:
+        assert await store.owned.blob("team/app", DIGEST) is not None
+
+
 async def test_a_claim_shows_nothing_after_a_loss_of_the_catalog(tmp_path: Path) -> None:
     """A mount writes a record without any bytes: what is private here stays so."""
     async with open_store(tmp_path) as store:
@@ -289,3 +305,15 @@ async def test_a_claim_shows_nothing_after_a_loss_of_the_catalog(tmp_path: Path)
         await store.settled()
         holding = await store.find(DIGEST)
         assert holding is not None and holding.visibility is Visibility.PRIVATE
+
+
+async def test_what_came_for_an_own_repository_and_has_no_record_stays_hidden_after_a_loss_of_the_catalog(
+    tmp_path: Path,
+) -> None:
+    """A client pushed it, and was cut before the record: nobody would know whose it is."""
+    async with open_store(tmp_path) as store:
+        await store.put(DIGEST, DATA, None, Repository(OWN, "team/app"))
+    (tmp_path / "catalog.db").replace(tmp_path / "catalog.db.damaged")
+    async with open_store(tmp_path) as store, asyncio.timeout(20):
+        await store.settled()
+        assert (await store.changes(0, Audience.MEMBERS)).entries == ()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from node.catalog import Audience, RecordChange
 from node.connection import Row, Transaction, Values
 from node.digest import Digest
-from node.errors import InvalidError, NotFoundError
+from node.errors import FullError, InvalidError, NotFoundError
 from node.manifest import Manifest
 from node.owned import Conflict, MissingError, Owned
 from node.records import TOMBSTONE_S, Content, Kind, Record, stamp_at
@@ -346,6 +346,28 @@ async def test_what_is_merged_again_is_no_news_to_anybody(store: Store) -> None:
     seq = store._shelf.database.seq
     assert await store.owned.merge(history) == 0
     assert store._shelf.database.seq == seq
+
+
+async def test_one_member_makes_a_node_keep_so_many_records_and_no_more(store: Store) -> None:
+    await push(store, THREE, Tag("own"))
+    one, other = ORIGINS[:2]
+    assert await store.owned.merge([tagged(ONE, 1, tag="a"), tagged(ONE, 2, tag="b")], one, 2) == 2
+    before = await records(store)
+    with pytest.raises(FullError, match="more than 2 records"):
+        await store.owned.merge([tagged(TWO, 3, tag="a"), tagged(ONE, 4, tag="c")], one, 2)
+    assert await records(store) == before
+    assert await store.owned.merge([tagged(TWO, 3, tag="a")], one, 2) == 1  # which is no more than before
+    assert await store.owned.merge([tagged(ONE, 4, tag="c")], other, 2) == 1
+    await push(store, TWO, Tag("own"))
+    assert await store.owned.tag(APP, Tag("own")) == meaning_of(TWO)
+
+
+async def test_what_others_take_over_is_a_members_no_longer(store: Store) -> None:
+    one, other = ORIGINS[:2]
+    await store.owned.merge([tagged(ONE, 1, tag="a"), tagged(ONE, 2, tag="b")], one, 2)
+    await store.owned.merge([tagged(TWO, 3, tag="b")], other, 2)
+    await push(store, THREE, Tag("a"))
+    assert await store.owned.merge([tagged(ONE, 5, tag="c"), tagged(ONE, 6, tag="d")], one, 2) == 2
 
 
 async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: Path, clock: Clock) -> None:

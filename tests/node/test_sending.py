@@ -3,10 +3,13 @@
 import asyncio
 import hashlib
 import os
+import selectors
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -125,3 +128,68 @@ async def test_a_file_that_ended_early_is_told_by_what_was_sent(tmp_path: Path) 
             sender = FileSender(transport, file, 0, 9 * MIB)
             await asyncio.gather(sender.run(), _read(client, 3 * MIB))
     assert sender.sent == 3 * MIB
+
+
+def _read_evenly(clients: Sequence[socket.socket], size: int) -> dict[socket.socket, int]:
+    """Take a little from each in turn; how many bytes each had when the first had all, and read on to the end."""
+    had = dict.fromkeys(clients, 0)
+    when_first_ended: dict[socket.socket, int] = {}
+    with selectors.DefaultSelector() as ready:
+        for each in clients:
+            ready.register(each, selectors.EVENT_READ, each)
+        while ready.get_map():
+            for key, _ in ready.select(10):
+                client: socket.socket = key.data
+                had[client] += len(client.recv(MIB // 4))
+                if had[client] == size:
+                    when_first_ended = when_first_ended or dict(had)
+                    ready.unregister(client)
+    return when_first_ended
+
+
+async def test_of_many_clients_that_read_alike_none_is_served_before_the_others(tmp_path: Path) -> None:
+    """One thread serves all, and begins once all wait, so the order is that of their turns and not the machine's."""
+    count, size, loop = 24, 24 * MIB, asyncio.get_running_loop()
+    path, gate, readers = tmp_path / "file", Event(), ThreadPoolExecutor(1)
+    path.touch()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        stack.callback(readers.shutdown)
+        file = stack.enter_context(path.open("r+b"))
+        file.truncate(size)
+        ends = [await stack.enter_async_context(_connected()) for _ in range(count)]
+        held = asyncio.ensure_future(asyncio.to_thread(gate.wait, 60))
+        sending = [asyncio.ensure_future(FileSender(transport, file, 0, size).run()) for transport, _ in ends]
+        await asyncio.sleep(0)  # each has begun, and waits for its first turn
+        gate.set()
+        had = await loop.run_in_executor(readers, _read_evenly, [client for _, client in ends], size)
+        await asyncio.gather(held, *sending)
+    assert min(had.values()) > size // 3
+
+
+async def test_clients_that_take_nothing_keep_nobody_else_waiting(tmp_path: Path) -> None:
+    path = _file(tmp_path, 40 * MIB)
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        file = stack.enter_context(path.open("rb"))
+        idle = [await stack.enter_async_context(_connected()) for _ in range(12)]
+        stuck = [asyncio.ensure_future(FileSender(transport, file, 0, 40 * MIB).run()) for transport, _ in idle]
+        transport, client = await stack.enter_async_context(_connected())
+        sender = FileSender(transport, file, 0, 40 * MIB)
+        _, data = await asyncio.gather(sender.run(), _read(client, 40 * MIB))
+        still = [each for each in stuck if not each.done()]
+        for each in stuck:
+            each.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+    assert data == path.read_bytes() and len(still) == len(idle)
+
+
+async def test_a_client_that_pauses_gets_the_rest_when_it_reads_on(tmp_path: Path) -> None:
+    path = _file(tmp_path, 24 * MIB)
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        file = stack.enter_context(path.open("rb"))
+        paused, slow = await stack.enter_async_context(_connected())
+        sending = asyncio.ensure_future(FileSender(paused, file, 0, 24 * MIB).run())
+        quick, client = await stack.enter_async_context(_connected())
+        await asyncio.gather(FileSender(quick, file, 0, 24 * MIB).run(), _read(client, 24 * MIB))
+        data, _ = await asyncio.gather(_read(slow, 24 * MIB), sending)
+    assert data == path.read_bytes()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from node.errors import FullError, MismatchError, NotFoundError, ThrottledError
 from node.growing import MAX_LAG_BYTES
 from node.reference import OWN, Repository
 from node.store import Store, open_store
-from node.uploads import EXPIRY_S, TakenOverError, Upload
+from node.uploads import EXPIRY_S, LEAST_S, TakenOverError, Upload
 from node.visibility import Audience, Visibility
 from tests.node.contents import MIB, Clock, content, mounted
 
@@ -110,6 +111,37 @@ async def test_what_came_is_gone_on_with_by_the_next_run(
         await store.uploads.finish(again, await bring(again, DATA[before:]), digest)
         assert await store.load(digest) == DATA
         assert left(store) == []
+
+
+async def test_who_goes_on_after_a_restart_does_not_wait_until_what_came_before_is_hashed_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    before, behind = content(MAX_LAG_BYTES + MIB), content(MAX_LAG_BYTES + MIB)
+    digest = Digest.of(before + behind)
+    async with open_store(tmp_path, clock=clock) as store:
+        upload = await store.uploads.begin(APP)
+        await bring(upload, before)
+    async with open_store(tmp_path, clock=clock) as store:
+        with hashing_held(store):
+            async with asyncio.timeout(10):
+                again = await store.uploads.find(APP, upload.name)
+                assert again.size == len(before)
+                turn = await bring(again, behind, MIB)
+            assert store._shelf.workers.kept.used == 0  # what waits so long for its hash waits in no memory
+        await store.uploads.finish(again, turn, digest)
+        assert await store.load(digest, 1 << 30) == before + behind
+
+
+async def test_bytes_are_hashed_by_the_algorithm_they_will_be_named_by_as_soon_as_that_is_known(store: Store) -> None:
+    digest = Digest.of(DATA + DATA, Algorithm.SHA512)
+    upload = await store.uploads.begin(APP)
+    await bring(upload, DATA)
+    upload.hash_by(digest.algorithm)
+    hashing = upload._growing._digest_pass
+    turn = await bring(upload, DATA)
+    await store.uploads.finish(upload, turn, digest)
+    assert (upload._growing._digest_pass is hashing, hashing.done) == (True, 2 * len(DATA))
+    assert await store.load(digest, 1 << 30) == DATA + DATA
 
 
 async def test_an_upload_without_a_byte_is_gone_on_with_by_the_next_run(tmp_path: Path, clock: Clock) -> None:
@@ -323,20 +355,47 @@ async def test_a_request_that_waits_for_the_disk_when_another_finishes_ends(stor
     assert writing.exception() is None or isinstance(writing.exception(), MismatchError)
 
 
-async def test_an_upload_nobody_goes_on_with_for_a_day_is_thrown_away(store: Store, clock: Clock) -> None:
-    old, newer = await store.uploads.begin(APP), await store.uploads.begin(APP)
-    await bring(old, DATA)
-    clock.now += EXPIRY_S - 60
-    await store.uploads.find(APP, newer.name)
-    clock.now += 120
-    await store.uploads.expire()
-    assert left(store) == [f"{newer.name}.json"]
-    with pytest.raises(NotFoundError):
-        await store.uploads.find(APP, old.name)
-    await store.uploads.find(APP, newer.name)
+async def test_an_upload_nobody_goes_on_with_for_a_day_is_thrown_away(tmp_path: Path, clock: Clock) -> None:
+    elapsed = Clock(0.0)
+    async with open_store(tmp_path, clock=clock, elapsed=elapsed) as store:
+        old, newer = await store.uploads.begin(APP), await store.uploads.begin(APP)
+        await bring(old, DATA)
+        elapsed.now += EXPIRY_S - 60
+        await store.uploads.find(APP, newer.name)
+        elapsed.now += 120
+        await store.uploads.expire()
+        assert left(store) == [f"{newer.name}.json"]
+        with pytest.raises(NotFoundError):
+            await store.uploads.find(APP, old.name)
+        await store.uploads.find(APP, newer.name)
+
+
+@pytest.mark.parametrize("jump_s", [-10 * EXPIRY_S, 10 * EXPIRY_S])
+async def test_a_clock_that_is_set_ends_no_upload(tmp_path: Path, jump_s: float) -> None:
+    clock, elapsed = Clock(time.time()), Clock(0.0)
+    async with open_store(tmp_path, clock=clock, elapsed=elapsed) as store:
+        begun, other = [await store.uploads.begin(APP) for _ in range(2)]
+        await bring(begun, DATA)
+        await bring(other, DATA)
+        clock.now += jump_s
+        await store.uploads.expire()
+        assert (await store.uploads.find(APP, begun.name)).size == len(DATA)
+    for _ in range(2):  # also by who finds them left, before or behind the jump
+        async with open_store(tmp_path, clock=clock, elapsed=elapsed) as store:
+            await store.uploads.expire()
+            clock.now += jump_s
+            elapsed.now += LEAST_S - 1
+            await store.uploads.expire()
+            assert (await store.uploads.find(APP, begun.name)).size == len(DATA)
+    async with open_store(tmp_path, clock=clock, elapsed=elapsed) as store:
+        await store.uploads.expire()
+        elapsed.now += EXPIRY_S + 1
+        await store.uploads.expire()
+        assert left(store) == []
 
 
 async def test_what_an_earlier_run_left_is_thrown_away_a_day_after_its_last_byte(tmp_path: Path) -> None:
+    elapsed = Clock(0.0)
     async with open_store(tmp_path) as store:
         uploads = [await store.uploads.begin(APP) for _ in range(3)]
         for upload in uploads[:2]:
@@ -346,7 +405,11 @@ async def test_what_an_earlier_run_left_is_thrown_away_a_day_after_its_last_byte
     now = (folder / going_on.name).stat().st_mtime
     for name in (stale.name, f"{stale.name}.json", f"{going_on.name}.json", f"{empty.name}.json"):
         os.utime(folder / name, (now, now - EXPIRY_S - 60))
-    async with open_store(tmp_path) as store:
+    async with open_store(tmp_path, elapsed=elapsed) as store:
+        await store.uploads.expire()
+        assert (await store.uploads.find(APP, empty.name)).size == 0  # it has an hour in any case
+        await store.uploads.cancel(await store.uploads.find(APP, empty.name))
+        elapsed.now += LEAST_S + 1
         await store.uploads.expire()
         assert left(store) == sorted((going_on.name, f"{going_on.name}.json"))
         assert (await store.uploads.find(APP, going_on.name)).size == len(DATA)

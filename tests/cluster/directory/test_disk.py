@@ -9,16 +9,21 @@ from cluster.config import Limits
 from cluster.directory.directory import Directory
 from cluster.directory.disk import LogCache, open_cache
 from cluster.directory.log import Update
-from cluster.messages import BlobLine, DropLine, Line, LogPage
+from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine
 from node.digest import Digest
-from node.errors import InvalidError
-from node.records import Record
+from node.errors import FullError, InvalidError
+from node.records import Record, stamp_at
 
 PEER, LOG, READER, NOW = "a" * 32, "1" * 32, "0" * 32, 1_000_000.0
 
 
 def line(seq: int, number: int) -> BlobLine:
     return BlobLine(seq, f"sha256:{number:064x}", b"\x01\x55\x12\x20" + number.to_bytes(32, "big"), 5, "public")
+
+
+def late(seq: int, name: str, ahead_s: float = 3600.0) -> RecordLine:
+    stamp = stamp_at(NOW + ahead_s)
+    return RecordLine(seq, "team/app", "tag", name, str(digest(1)), 5, "", "", "", stamp, "9" * 32, 0)
 
 
 def page(*lines: Line, upto: int) -> LogPage:
@@ -29,7 +34,7 @@ def digest(number: int) -> Digest:
     return Digest.parse(f"sha256:{number:064x}")
 
 
-async def merge_nothing(records: Sequence[Record]) -> int:
+async def merge_nothing(records: Sequence[Record], told_by: str, most: int) -> int:
     assert not records
     return 0
 
@@ -143,3 +148,48 @@ async def test_a_catalog_that_begins_anew_meanwhile_is_told_everything_again(cac
     assert (log.log_id, log.since, len(log)) == ("", 0, 0)
     await directory.take(PEER, log, page(line(1, 1), line(2, 2), upto=2))
     assert (log.since, len(log)) == (2, 2)
+
+
+async def test_what_a_clock_ahead_wrote_counts_once_its_time_has_come_also_after_a_restart(tmp_path: Path) -> None:
+    merged: list[str] = []
+    now = NOW
+
+    async def merge(records: Sequence[Record], told_by: str, most: int) -> int:
+        merged.extend(record.name for record in records)
+        return len(records)
+
+    async with open_cache(tmp_path, READER) as cache:
+        directory = Directory(cache, Limits(), lambda: now, merge, lambda: READER)
+        log = await directory.open(PEER, proven=True)
+        await directory.take(PEER, log, page(late(1, "early", 3600), late(2, "last", 7200), upto=2))
+        assert "2 of the records" in (directory.note(PEER) or "") and "7200 s" in (directory.note(PEER) or "")
+        now = NOW + 3600
+        await directory.take(PEER, log, page(upto=2))
+        assert merged == ["early"]
+    async with open_cache(tmp_path, READER) as cache:
+        directory = Directory(cache, Limits(), lambda: now, merge, lambda: READER)
+        log = await directory.open(PEER, proven=True)
+        now = NOW + 7200
+        await directory.take(PEER, log, page(upto=2))
+        assert merged == ["early", "last"] and directory.note(PEER) is None
+    async with open_cache(tmp_path, READER) as cache:
+        assert [lines async for lines in cache.lines(PEER)] == []
+
+
+async def test_a_log_with_too_many_records_of_the_future_waits_for_it(cache: LogCache) -> None:
+    merged: list[str] = []
+    now = NOW
+
+    async def merge(records: Sequence[Record], told_by: str, most: int) -> int:
+        merged.extend(record.name for record in records)
+        return len(records)
+
+    directory = Directory(cache, Limits(late_records_per_peer=1), lambda: now, merge, lambda: READER)
+    log = await directory.open(PEER, proven=True)
+    await directory.take(PEER, log, page(late(1, "a"), upto=1))
+    with pytest.raises(FullError, match="more than 1 "):
+        await directory.take(PEER, log, page(late(2, "b"), upto=2))
+    assert log.since == 1
+    now = NOW + 3600
+    await directory.take(PEER, log, page(late(2, "b"), upto=2))
+    assert (log.since, merged) == (2, ["a", "b"])

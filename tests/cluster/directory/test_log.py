@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.directory.log import PeerLog, line_key
-from cluster.messages import BlobLine, DropLine, Line, LogPage, TagLine
+from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine
 from node.digest import Digest
 from node.errors import InvalidError
+from node.records import stamp_at
 
 LOG, OTHER = "1" * 32, "2" * 32
 NOW = 1_000_000.0
@@ -30,6 +31,10 @@ def blob(seq: int, number: int, visibility: str = "public") -> BlobLine:
 
 def tagged(seq: int, tag: str, seen_at: float) -> TagLine:
     return TagLine(seq, "docker.io", "library/x", tag, digest(1), "m", seen_at, 5)
+
+
+def record(seq: int, name: str, at: float) -> RecordLine:
+    return RecordLine(seq, "team/app", "tag", name, digest(1), 5, "", "", "", stamp_at(at), "9" * 32, 0)
 
 
 def page(lines: Sequence[Line], upto: int | None = None, log: str = LOG, more: bool = False) -> LogPage:
@@ -140,3 +145,40 @@ def test_a_members_tag_within_a_minute_of_now_is_kept() -> None:
     log = PeerLog(proven=True)
     log.apply(page([tagged(1, "latest", NOW + 59)]), NOW)
     assert len(log.tags) == 1
+
+
+def test_a_record_from_the_future_counts_once_when_its_time_has_come() -> None:
+    log, first = PeerLog(proven=True), page([record(1, "now", NOW), record(2, "later", NOW + 3600)])
+    assert [each.name for each in log.records(first, NOW)] == ["now"]
+    update = log.apply(first, NOW)
+    assert [line_key(line) for line in update.lines] == ["record team/app/tag/later"]
+    again = PeerLog(proven=True, log_id=LOG, since=2)
+    again.load(update.lines)
+    for each in (log, again):
+        nothing = page([], upto=2)
+        assert each.records(nothing, NOW) == []
+        assert [one.name for one in each.records(nothing, NOW + 3600)] == ["later"]
+        assert each.apply(nothing, NOW + 3600).gone == ("record team/app/tag/later",)
+        assert each.records(nothing, NOW + 3600) == []
+
+
+def test_what_is_told_again_replaces_a_record_from_the_future() -> None:
+    log = PeerLog(proven=True)
+    log.apply(page([record(1, "v1", NOW + 3600)]), NOW)
+    second = page([record(2, "v1", NOW)])
+    assert len(log.records(second, NOW)) == 1
+    assert log.apply(second, NOW).gone == ("record team/app/tag/v1",)
+    assert log.records(page([], upto=2), NOW + 3600) == []
+
+
+def test_a_stranger_has_no_record_kept_aside_either() -> None:
+    log = PeerLog(proven=False)
+    assert log.apply(page([record(1, "v1", NOW + 3600)]), NOW).lines == ()
+    assert not log.late
+
+
+def test_a_malformed_record_from_the_future_is_refused_at_once() -> None:
+    log, wrong = PeerLog(proven=True), record(1, "-x", NOW + 3600)
+    with pytest.raises(InvalidError):
+        log.apply(page([wrong]), NOW)
+    assert not log.late

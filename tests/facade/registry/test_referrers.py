@@ -1,6 +1,7 @@
 """Listing referrers (OCI distribution specification 1.1, "Listing Referrers" and "Enabling the Referrers API")."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -157,3 +158,27 @@ async def test_a_referrer_whose_bytes_are_gone_is_listed_all_the_same(pusher: Pu
     await refer(pusher, data)
     await pusher.machine.store.drop(Digest.of(data))
     assert await referrers(pusher) == [listed(data, artifactType=SBOM)]
+
+
+@pytest.mark.parametrize("wanted", [None, SBOM])
+async def test_a_list_too_long_for_one_answer_comes_in_several_of_bounded_size(
+    pusher: Pusher, monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    monkeypatch.setattr("facade.registry.own.MOST_REFERRERS_BYTES", 2000)
+    texts = ["x" * size for size in (10, 300, 700, 2500, 20, 1500, 30)]  # one alone is too long
+    pushed = [document(artifactType=kind, annotations={"n": text}) for text in texts for kind in (SBOM, SIGNATURE)]
+    for data in pushed:
+        await refer(pusher, data)
+    path = f"/v2/{pusher.name}/referrers/{SUBJECT}" + ("" if wanted is None else f"?artifactType={wanted}")
+    found: list[dict[str, Any]] = []
+    while path:
+        answer = await pusher.send("GET", path)
+        page = json.loads(answer.data)["manifests"]
+        assert len(answer.data) < 2200 or len(page) == 1
+        assert all(len(each["annotations"]["n"]) for each in page)
+        assert ("OCI-Filters-Applied" in answer.headers) is (wanted is not None)
+        found += page
+        link = re.fullmatch(r'<(/v2/.+)>; rel="next"', answer.headers.get("Link", ""))
+        path = link[1] if link else ""
+    mine = [str(Digest.of(data)) for data in pushed if wanted is None or wanted.encode() in data]
+    assert [each["digest"] for each in found] == sorted(mine)

@@ -14,9 +14,9 @@ import pytest
 
 from node.catalog import Audience, RecordChange
 from node.digest import Digest
-from node.manifest import OCI_MANIFEST
+from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.records import Content, Kind, Record, stamp_at
-from node.reference import Repository, Tag
+from node.reference import OWN, Repository, Tag
 from node.visibility import Proof, Visibility
 from tests.facade.machine import QUICK_WAITS, Machine, machine, until
 from tests.facade.pusher import Pusher
@@ -301,6 +301,8 @@ async def test_a_record_of_the_far_future_changes_nothing(
     peer.say(line(len(peer.lines) + 1, tag("done", image.manifest.digest, present)))
     await until_tag(node, "done", image.manifest.digest)
     assert await meaning(node, "v1") == image.manifest.digest
+    (note,) = [each.note for each in node.cluster.peers()]
+    assert note is not None and "a clock is ahead" in note
     await Pusher(node).image(other, "v1")
     assert await meaning(node, "v1") == other.manifest.digest
 
@@ -486,3 +488,74 @@ async def test_a_member_that_says_a_manifest_is_what_it_is_not_is_an_outage_and_
     await until(lambda: node.cluster.holders(digest))
     assert (await Pusher(node).send("GET", "manifests/v1")).status == 503
     assert not any(code == "500" for _, _, code in node.metrics._server)
+
+
+async def test_two_who_want_the_same_blob_to_stay_bring_it_once(beside: tuple[Machine, FakePeer]) -> None:
+    node, peer = beside
+    data = bytes(50_000)
+    peer.hold(data, visibility="members")
+    await until(lambda: node.cluster.holders(Digest.of(data)))
+    bringing = node.registry.bringing
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(bringing.bring(Repository(OWN, name), [Digest.of(data)]) for name in (APP, "team/b")))
+    assert peer.bodies == 1
+    assert await node.store.load(Digest.of(data)) == data
+
+
+@pytest.mark.parametrize("in_index", [False, True])
+async def test_what_is_here_for_another_repository_alone_makes_no_promise(
+    beside: tuple[Machine, FakePeer], image: FakeImage, in_index: bool
+) -> None:
+    node, peer = beside
+    layer, present = image.layers[0], now()
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.manifest.described]}).encode()
+    top = Content(Digest.of(index), len(index), OCI_INDEX) if in_index else manifest_of(image)
+    hidden = image.manifest if in_index else layer
+    await node.store.put(hidden.digest, hidden.data, Proof(Visibility.PRIVATE), Repository("corp.test", "team/secret"))
+    for blob in (image.manifest, *image.blobs):
+        if blob is not hidden:
+            peer.hold(blob.data, visibility="members")
+    peer.hold(index, visibility="members")
+    for record in (
+        *(Record(APP, Kind.BLOB, str(o.digest), Content(o.digest, o.size), present, ORIGIN) for o in image.blobs),
+        Record(APP, Kind.MANIFEST, str(image.manifest.digest), manifest_of(image), present, ORIGIN),
+        Record(APP, Kind.MANIFEST, str(top.digest), top, present, ORIGIN),
+        tag("v1", top.digest, present),
+    ):
+        peer.say(line(len(peer.lines) + 1, record))
+    await until_tag(node, "v1", top.digest)
+    await until(lambda: node.cluster.holders(Digest.of(index)))
+    assert (await Pusher(node).send("GET", "manifests/v1")).status == 503
+    peer.hold(hidden.data, visibility="members")
+    await until(lambda: node.cluster.holders(hidden.digest))
+    assert (await Pusher(node).send("GET", "manifests/v1")).status == 200
+    assert (await Pusher(node).send("GET", f"blobs/{layer.digest}")).data == layer.data
+
+
+async def test_what_is_here_for_a_mirrored_repository_is_kept_for_the_own_one_that_a_push_names_it_in(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    """A push rests on no other member's disk: not either once it is proved no more that anybody may read the bytes."""
+    registry.push("library/app", image, "v1")
+    waits = replace(QUICK_WAITS, proof_s=4.0)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(member(tmp_path / "a", registry))
+        async with machine(tmp_path / "b", registry, secret=SECRET, joins=(a.mesh,), waits=waits) as b:
+            assert (await b.manifest("v1", "library/app")).status == 200
+            for blob in image.blobs:
+                assert (await b.blob(blob.digest, "library/app")).data == blob.data
+                await b.landed(blob.digest)
+            await Pusher(a, APP).image(image, "v1")
+            await until(lambda: b.store.owned.generation >= len(image.blobs) and b.cluster.peers())
+            async with asyncio.timeout(10):
+                while await b.store.owned.manifest(APP, image.manifest.digest) is None:
+                    await asyncio.sleep(0.01)
+            answer = await Pusher(b, APP).manifest("v2", image.manifest.data, image.manifest.media_type)
+            assert answer.status == 201
+            await stack.aclose()
+            async with asyncio.timeout(10):
+                for blob in image.blobs:
+                    while (holding := await b.store.find(blob.digest)) and holding.visibility is Visibility.PUBLIC:
+                        await asyncio.sleep(0.05)
+            for blob in image.blobs:
+                assert (await b.get(f"/v2/{APP}/blobs/{blob.digest}")).data == blob.data

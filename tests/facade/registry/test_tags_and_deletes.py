@@ -124,7 +124,8 @@ async def test_a_deleted_manifest_is_gone_with_its_tags_and_no_other(tagged: Pus
 async def test_a_deleted_blob_is_gone_from_its_repository_alone(tagged: Pusher, image: FakeImage) -> None:
     layer = image.layers[0]
     other = Pusher(tagged.machine, "team/other")
-    await other.blob(layer.data)
+    await other.image(image, "v1")
+    assert (await tagged.send("DELETE", f"manifests/{image.manifest.digest}")).status == 202
     assert (await tagged.send("DELETE", f"blobs/{layer.digest}")).status == 202
     for method in ("GET", "HEAD", "DELETE"):
         answer = await tagged.send(method, f"blobs/{layer.digest}")
@@ -133,6 +134,31 @@ async def test_a_deleted_blob_is_gone_from_its_repository_alone(tagged: Pusher, 
     assert (await other.send("GET", f"blobs/{layer.digest}")).data == layer.data
     await tagged.blob(layer.data)
     assert (await tagged.send("GET", f"blobs/{layer.digest}")).data == layer.data
+
+
+async def test_a_blob_that_a_manifest_names_is_not_deleted(tagged: Pusher, image: FakeImage) -> None:
+    for _ in range(2):
+        for blob in image.blobs:
+            answer = await tagged.send("DELETE", f"blobs/{blob.digest}")
+            assert (answer.status, b"DENIED" in answer.data) == (405, True)
+            assert str(image.manifest.digest).encode() in answer.data
+            assert (await tagged.send("GET", f"blobs/{blob.digest}")).data == blob.data
+    assert (await tagged.send("DELETE", f"manifests/{image.manifest.digest}")).status == 202
+    for blob in image.blobs:
+        assert (await tagged.send("DELETE", f"blobs/{blob.digest}")).status == 202
+
+
+async def test_a_manifest_whose_blob_was_deleted_elsewhere_meanwhile_is_gone_until_it_is_pushed_again(
+    tagged: Pusher, image: FakeImage
+) -> None:
+    layer, owned = image.layers[0], tagged.machine.store.owned
+    assert (await tagged.send("GET", "manifests/A")).status == 200
+    await owned.delete_blob(tagged.name, layer.digest)  # as another member's record would
+    for selector in ("A", image.manifest.digest):
+        answer = await tagged.send("GET", f"manifests/{selector}")
+        assert (answer.status, b"MANIFEST_UNKNOWN" in answer.data) == (404, True)
+    await tagged.blob(layer.data)
+    assert (await tagged.send("GET", "manifests/A")).data == image.manifest.data
 
 
 async def test_what_was_deleted_can_be_pushed_again(tagged: Pusher, image: FakeImage) -> None:

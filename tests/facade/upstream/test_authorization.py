@@ -269,3 +269,16 @@ async def test_the_netrc_file_is_never_read(
     image = registry.push("team/app", make_image("seed", (10,)))
     assert await upstreams.prove_public(REPOSITORY, image.manifest.digest)
     assert "Authorization" not in registry.requests[0].headers
+
+
+async def test_a_token_that_comes_encoded_though_nobody_asked_is_read_all_the_same() -> None:
+    async with opened(Bearer()) as (registry, upstreams, image):
+        registry.fault("token", "*", Fault(encoding="gzip"))
+        assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.digest == image.manifest.digest
+
+
+async def test_a_token_service_that_encodes_as_nobody_can_read_is_an_outage() -> None:
+    async with opened(Bearer()) as (registry, upstreams, _):
+        registry.fault("token", "*", Fault(encoding="br"))
+        with pytest.raises(UnreachableError, match="br"):
+            await upstreams.manifest(REPOSITORY, TAG)

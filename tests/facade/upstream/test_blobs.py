@@ -1,6 +1,7 @@
 """Blobs from upstream into a sink, over the wire, with every way a body can go wrong."""
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -338,3 +339,13 @@ def test_a_body_falls_behind_by_the_time_spent_waiting_for_it() -> None:
 )
 def test_content_range_is_read_strictly(header: str | None, span: Span | None) -> None:
     assert parse_content_range(header) == span
+
+
+async def test_a_gzip_body_that_brings_nothing_is_given_up_like_one_that_stalls(
+    registry: FakeRegistry, upstreams: Upstreams
+) -> None:
+    empty = gzip.compress(b"")  # one member after another, each of which stands for nothing
+    fault = Fault(encoding="x-gzip", data=empty * 1000, drip=(len(empty), 0.05), chunked=True, method="GET")
+    async with asyncio.timeout(10):
+        with pytest.raises(UnreachableError, match=r"nothing that counts|does not go on"):
+            await upstreams.fill(hold(registry, fault), MemorySink())

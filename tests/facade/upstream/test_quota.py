@@ -1,6 +1,7 @@
 """Limits that upstreams set: kept, and told."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -8,9 +9,9 @@ import pytest
 
 from facade.upstream.client import Upstreams
 from facade.upstream.config import UpstreamConfig
-from facade.upstream.quota import Quota, read_quota
+from facade.upstream.quota import Quota, Quotas, read_quota
 from node.errors import ThrottledError
-from node.reference import Tag
+from node.reference import DOCKER_HUB, Repository, Tag
 from node.source import Wanted
 from tests.facade.upstream.conftest import LIMITS, NAMESPACE, REPOSITORY
 from tests.fakes.faults import Fault
@@ -54,6 +55,25 @@ async def test_who_asks_for_patience_is_not_asked_before_that_time(
         assert len(registry.requests) == 1
     now[0] += 2.5
     assert (await upstreams.resolve(REPOSITORY, TAG)).descriptor.digest == image.manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("namespace", "quota", "asked"),
+    [(NAMESPACE, None, 2), (NAMESPACE, ("100;w=21600", "0;w=21600"), 1), (DOCKER_HUB, None, 1)],
+)
+async def test_a_limit_holds_up_another_repository_only_where_it_counts_all_of_them(
+    registry: FakeRegistry, namespace: str, quota: tuple[str, str] | None, asked: int
+) -> None:
+    one, other = Repository(namespace, "team/app"), Repository(namespace, "team/other")
+    registry.push("team/other", make_image("quota", (10,)), "latest")
+    registry.fault("manifests", "*", Fault(status=429, retry_after="60", quota=quota, times=1))
+    async with Upstreams([UpstreamConfig.parse(namespace, registry.url, public=True)], limits=LIMITS) as upstreams:
+        for _ in range(2):
+            with pytest.raises(ThrottledError):
+                await upstreams.resolve(one, TAG)
+        with suppress(ThrottledError):
+            await upstreams.resolve(other, TAG)
+    assert len(registry.requests) == asked
 
 
 async def test_a_limit_on_manifests_holds_no_blob_of_a_pull_that_began(
@@ -120,3 +140,12 @@ async def test_what_is_left_is_kept_as_it_was_last_told(
 )
 def test_limits_are_read_as_docker_hub_sends_them(headers: dict[str, str], quota: Quota | None) -> None:
     assert read_quota(headers) == quota
+
+
+def test_the_patience_of_any_number_of_logins_takes_no_more_room(now: list[float]) -> None:
+    quotas = Quotas(lambda: now[0])
+    for login in range(5000):
+        quotas.hold(login, 60.0 + login)
+    assert len(quotas._until) == 4096
+    with pytest.raises(ThrottledError):
+        quotas.check(4999, "upstream")

@@ -1,0 +1,56 @@
+"""What the manifests of own repositories name, so that no blob is taken from under one that lives."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from facade.registry.newest import remember
+from node.catalog import Visibility
+from node.digest import Digest
+from node.errors import InvalidError, NotFoundError
+from node.manifest import parse_manifest
+from node.records import Content
+from node.store import Store
+
+_AT_ONCE: Final = 500
+_REMEMBERED: Final = 8192
+
+
+class Naming:
+    """Looks through the manifests of a repository."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._names: dict[Digest, frozenset[Digest]] = {}
+
+    async def by(self, repository: str, digest: Digest) -> Digest | None:
+        """A manifest of the repository that names the blob; None when none does of those whose bytes are here.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        async for content in self._manifests(repository):
+            if digest in await self._named(content):
+                return content.digest
+        return None
+
+    async def _manifests(self, repository: str) -> AsyncIterator[Content]:
+        after = ""
+        while found := await self._store.owned.manifests(repository, after, _AT_ONCE):
+            for content in found:
+                yield content
+            after = str(found[-1].digest)
+
+    async def _named(self, content: Content) -> frozenset[Digest]:
+        names = self._names.get(content.digest)
+        if names is None:
+            holding = await self._store.find(content.digest)
+            if holding is None or holding.visibility is Visibility.PRIVATE:
+                return frozenset()
+            try:
+                data = await self._store.load(content.digest)
+                manifest = parse_manifest(data, content.media_type, content.digest)
+            except (NotFoundError, InvalidError):  # a member made it up, or it rotted: nobody is given it
+                return frozenset()
+            names = frozenset(each.digest for each in manifest.names)
+            remember(self._names, content.digest, names, _REMEMBERED)
+        return names

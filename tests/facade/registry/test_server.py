@@ -1,0 +1,59 @@
+"""What a router of aiohttp's would do for the listeners: other paths, and bodies that wait to be asked for."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from facade.registry.access import USERS_DO_ALL
+from facade.registry.gate import Gate
+from facade.registry.logins import Logins
+from tests.facade.machine import Machine, machine
+from tests.facade.registry.test_gate import users
+from tests.fakes.registry import FakeRegistry
+
+UPLOADS = "/v2/team/app/blobs/uploads/"
+
+
+async def _heads(url: URL, request: str, body: bytes = b"") -> list[str]:
+    """The status lines that come back; the body is sent once it was asked for."""
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        async with asyncio.timeout(10):
+            writer.write(request.replace("\n", "\r\n").encode())
+            lines = [(await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode()]
+            if lines[0].startswith("HTTP/1.1 100"):
+                writer.write(body)
+                lines.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return lines
+
+
+def _push(expect: str) -> str:
+    return f"POST {UPLOADS} HTTP/1.1\nHost: localhost\nContent-Length: 3\nExpect: {expect}\n\n"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/", "/v2x/team/app/manifests/1", "/team/app/manifests/1", "/metrics"])
+async def test_only_v2_is_served(node: Machine, path: str) -> None:
+    async with node.session.get(f"{node.facade}{path}") as response:
+        assert response.status == 404
+        assert "only /v2/" in await response.text()
+
+
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for(node: Machine) -> None:
+    assert await _heads(URL(node.facade), _push("100-continue"), b"abc") == [
+        "HTTP/1.1 100 Continue",
+        "HTTP/1.1 202 Accepted",
+    ]
+
+
+async def test_a_body_is_not_asked_for_of_who_may_not_push(tmp_path: Path, registry: FakeRegistry) -> None:
+    async with machine(tmp_path / "closed", registry, gate=Gate(Logins(users()), USERS_DO_ALL)) as node:
+        assert await _heads(URL(node.facade), _push("100-continue")) == ["HTTP/1.1 401 Unauthorized"]
+
+
+async def test_another_expectation_is_refused(node: Machine) -> None:
+    assert await _heads(URL(node.facade), _push("a-miracle")) == ["HTTP/1.1 417 Expectation Failed"]
