@@ -24,9 +24,10 @@ from node.errors import DeniedError, InvalidError
 from node.reference import OWN, Repository
 
 TOKEN_PATH: Final = "/v2/_token"
-TOKEN_S: Final = 3600
-_KEPT_S: Final = 2 * TOKEN_S
-"""A pull that began with a token goes on with it for a while."""
+TOKEN_S: Final = 300
+"""After which clients ask again: until then BuildKit uses what it has, also when the person has logged in anew."""
+_KEPT_S: Final = 7200
+"""A pull that began with a token goes on with it."""
 _MOST: Final = 4096
 _LONGEST: Final = 8192
 """No login of a registry is longer: the longest are the keys of service accounts, and identity tokens."""

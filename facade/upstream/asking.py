@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
+import structlog
 from yarl import URL
 
 from facade.upstream.addresses import same_origin
@@ -22,6 +23,7 @@ from facade.upstream.wire import Answer, Wire
 from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError, UnreachableError
 from node.reference import DOCKER_HUB, Repository
 
+log = structlog.get_logger(__name__)
 _TRY_LATER: Final = frozenset({408, 425})
 _DENIED: Final = frozenset({401, 403, 451})
 
@@ -87,8 +89,7 @@ class Asker:
         while left:
             for endpoint in left:
                 try:
-                    login = await self._login(config, endpoint, question)
-                    return await self._once(endpoint, question, login, also, hurried=endpoint is not left[-1])
+                    return await self._with_login(config, endpoint, question, also, hurried=endpoint is not left[-1])
                 except LayermeshError as failure:
                     failures[endpoint] = failure
             tried += 1
@@ -104,6 +105,25 @@ class Asker:
     def stalled(self, endpoint: Endpoint) -> None:
         """An answer of this endpoint began and sat still."""
         self._breakers.failed(endpoint, slow=True)
+
+    async def _with_login(
+        self, config: UpstreamConfig, endpoint: Endpoint, question: Question, also: frozenset[int], *, hurried: bool
+    ) -> Heard:
+        """With the login that there is; where that is refused, as somebody without: a wrong one hides nothing public.
+
+        Docker sends its one login for the facade to all upstreams.
+        """
+        login = await self._login(config, endpoint, question)
+        try:
+            return await self._once(endpoint, question, login, also, hurried=hurried)
+        except DeniedError as refusal:
+            if login is None:
+                raise
+            with suppress(LayermeshError):
+                heard = await self._once(endpoint, question, None, also, hurried=hurried)
+                log.info("login refused, went on without", repository=str(question.repository), why=str(refusal))
+                return heard
+            raise
 
     async def _login(self, config: UpstreamConfig, endpoint: Endpoint, question: Question) -> Login | None:
         if question.anonymous:

@@ -89,10 +89,14 @@ class Host:
 
     def answers(self, url: str) -> bool:
         """Whether an HTTP server here says 200 to a GET."""
+        return self.status(url) == 200
+
+    def status(self, url: str) -> int | None:
+        """What an HTTP server here says to a GET; None where it does not answer."""
         try:
-            return self.request(url).status == 200
+            return self.request(url).status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
 
     def shape(self, megabits: int) -> None:
         """Let this host send no faster than this."""

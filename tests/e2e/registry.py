@@ -1,5 +1,6 @@
 """The upstream: Debian's docker-registry, holding images that are made from a seed."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +24,15 @@ storage:
 http:
   addr: {address}
 """
+_USERS: Final = """\
+auth:
+  htpasswd:
+    realm: registry
+    path: {file}
+"""
+_LOGIN: Final = re.compile(
+    r'"authorized request".* http\.request\.uri="?/v2/\S+/(?:manifests|blobs)/.* http\.request\.useragent="?([\w-]+)'
+)
 
 
 @dataclass
@@ -32,11 +42,12 @@ class Registry:
     host: Host
     storage: Path
     process: Process
+    users: str
 
     @classmethod
-    def start(cls, host: Host, storage: Path) -> Self:
-        """Start it over `storage`, and return when it answers."""
-        return cls(host, storage, cls._launch(host, storage))
+    def start(cls, host: Host, storage: Path, users: str = "") -> Self:
+        """Start it over `storage`, and return when it answers. `users`: the lines of an htpasswd file; none: open."""
+        return cls(host, storage, cls._launch(host, storage, users), users)
 
     @property
     def address(self) -> str:
@@ -54,7 +65,7 @@ class Registry:
 
     def start_again(self) -> None:
         """The same registry, back with the same images."""
-        self.process = self._launch(self.host, self.storage)
+        self.process = self._launch(self.host, self.storage, self.users)
 
     def push(self, repository: str, tag: str, content: FakeImage | FakeIndex) -> None:
         """Upload an image, or a multi-platform image with all it names."""
@@ -68,6 +79,10 @@ class Registry:
     def requests_from(self, host: Host) -> list[str]:
         """The lines of its access log that `host` caused."""
         return [line for line in self.process.output().splitlines() if line.startswith(f"{host.address} ")]
+
+    def logins(self) -> list[str]:
+        """The program that sent each request so far for a manifest or blob that came with a right login."""
+        return _LOGIN.findall(self.process.output(1 << 25))
 
     def _put_blob(self, repository: str, blob: Blob) -> None:
         begun = self.host.request(f"{self.url}/v2/{repository}/blobs/uploads/", method="POST")
@@ -84,10 +99,14 @@ class Registry:
         assert answer.status == 201, answer
 
     @staticmethod
-    def _launch(host: Host, storage: Path) -> Process:
-        config = host.folder / "registry.yml"
+    def _launch(host: Host, storage: Path, users: str) -> Process:
+        config, file = host.folder / "registry.yml", host.folder / "htpasswd"
         address = f"{host.address}:{PORT}"
-        config.write_text(_CONFIG.format(storage=storage, address=address))
+        config.write_text(
+            _CONFIG.format(storage=storage, address=address) + (_USERS.format(file=file) if users else "")
+        )
+        file.write_text(users)
         process = host.start(["docker-registry", "serve", str(config)], name="registry")
-        process.until(lambda: host.answers(f"http://{address}/v2/"), "the registry answers")
+        asked = {200, 401} if users else {200}
+        process.until(lambda: host.status(f"http://{address}/v2/") in asked, "the registry answers")
         return process

@@ -1,6 +1,7 @@
 """BuildKit: a buildkitd of this test alone, with runc, and buildctl."""
 
 import json
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -9,7 +10,7 @@ from tests.e2e.needs import built
 from tests.e2e.network import Host
 from tests.e2e.process import Process
 from tests.e2e.runtimes.layout import layout_folder
-from tests.e2e.runtimes.runtime import AMD64, Mirrors
+from tests.e2e.runtimes.runtime import AMD64, Login, Mirrors, said
 
 _CONFIG: Final = """\
 root = "{folder}/root"
@@ -29,6 +30,10 @@ enabled = false
 [registry."{facade}"]
 http = true
 """
+_MIRROR: Final = """
+[registry."{namespace}"]
+mirrors = ["{facade}"]
+"""
 # It keeps sockets and temporary files in /run/buildkit and more below /run: a folder of this process alone.
 _ALONE: Final = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$0" "$@"']
 NOTE: Final = "built/note"
@@ -42,16 +47,18 @@ class BuildKit:
     folder: Path
     daemon: Process
     buildctl: str
+    facade: str
 
     @classmethod
-    def start(cls, host: Host, mirrors: Mirrors) -> Self:
-        """Start buildkitd, and return when it answers."""
+    def start(cls, host: Host, mirrors: Mirrors, *namespaces: str) -> Self:
+        """Start buildkitd, and return when it answers; it knows the mirror as one of these namespaces as well."""
         folder = host.folder / "buildkit"
         folder.mkdir(parents=True)
         config = folder / "buildkitd.toml"
-        config.write_text(_CONFIG.format(folder=folder, facade=mirrors.facade))
+        mirrored = [_MIRROR.format(namespace=each, facade=mirrors.facade) for each in ("docker.io", *namespaces)]
+        config.write_text(_CONFIG.format(folder=folder, facade=mirrors.facade) + "".join(mirrored))
         daemon = host.start([*_ALONE, built("buildkitd"), "--config", str(config)], name="buildkitd")
-        runtime = cls(host, folder, daemon, built("buildctl"))
+        runtime = cls(host, folder, daemon, built("buildctl"), mirrors.facade)
         runtime.daemon.until(runtime._answers, "buildkitd answers")
         return runtime
 
@@ -75,6 +82,18 @@ class BuildKit:
         context = self._context("pull", f"FROM {image}\n")
         output = ["--output", f"type=local,dest={target}", "--opt", f"platform={platform}"]
         return self.host.start(self._build(context, *output), name="buildctl-build")
+
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Build upon an image with a login at the facade; None when it came, else what was said."""
+        auth = {"auth": b64encode(":".join(login).encode()).decode()} if login else {}
+        docker = self.folder / f"docker-{login[0] if login else ''}"  # a folder is a person: tokens are shared in it
+        docker.mkdir(exist_ok=True)
+        (docker / "config.json").write_text(json.dumps({"auths": {self.facade: auth}}))
+        self.host.run([*self._client(), "prune", "--all"])
+        context = self._context("pull", f"FROM {image}\n")
+        target = layout_folder(self.folder, image, AMD64)
+        build = self._build(context, "--output", f"type=local,dest={target}", "--opt", f"platform={AMD64}")
+        return said(self.host.attempt(build, environment={"DOCKER_CONFIG": str(docker)}))
 
     def read(self, image: str, path: str, platform: str = AMD64) -> bytes:
         """Read a file of what was unpacked."""

@@ -7,19 +7,20 @@ from typing import Final, Self
 from tests.e2e.needs import built
 from tests.e2e.network import Host
 from tests.e2e.process import Process
-from tests.e2e.runtimes.runtime import AMD64, Mirrors
+from tests.e2e.runtimes.runtime import AMD64, Login, Mirrors, said
 
-_CONFIG: Final = """\
+WITHOUT_CRI: Final = 'disabled_plugins = ["io.containerd.grpc.v1.cri"]'
+CONFIG: Final = f"""\
 version = 2
-root = "{folder}/root"
-state = "{folder}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+root = "{{folder}}/root"
+state = "{{folder}}/state"
+{WITHOUT_CRI}
 
 [grpc]
-address = "{folder}/containerd.sock"
+address = "{{folder}}/containerd.sock"
 
 [ttrpc]
-address = "{folder}/containerd.sock.ttrpc"
+address = "{{folder}}/containerd.sock.ttrpc"
 """
 _CONFIG_4: Final = """\
 version = 4
@@ -57,12 +58,13 @@ class Containerd:
     host: Host
     folder: Path
     daemon: Process
+    mirrors: Mirrors
     ctr: str
 
     @classmethod
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """Start it, and return when it answers."""
-        return cls._start(host, mirrors, _CONFIG, "containerd", "ctr")
+        return cls._start(host, mirrors, CONFIG, "containerd", "ctr")
 
     @classmethod
     def _start(cls, host: Host, mirrors: Mirrors, settings: str, program: str, ctr: str) -> Self:
@@ -70,7 +72,8 @@ class Containerd:
         folder.mkdir(parents=True)
         config = folder / "config.toml"
         config.write_text(settings.format(folder=folder))
-        runtime = cls(host, folder, host.start([program, "--config", str(config)], name="containerd"), ctr)
+        daemon = host.start([program, "--config", str(config)], name="containerd")
+        runtime = cls(host, folder, daemon, mirrors, ctr)
         server = f"http://{mirrors.upstream}" if mirrors.upstream else "https://registry-1.docker.io"
         mirror = _MIRROR.format(mirror=mirrors.facade) if mirrors.mirrored else ""
         runtime._name("docker.io", _HOSTS.format(server=server) + mirror)
@@ -85,6 +88,10 @@ class Containerd:
     def trust(self, registry: str) -> None:
         """Speak plain HTTP to a registry."""
         self._name(registry, _HOSTS.format(server=f"http://{registry}"))
+
+    def mirror(self, namespace: str, server: str) -> None:
+        """Pull a namespace's images from the mirror, and from `server`, a host and port, where that fails."""
+        self._name(namespace, _HOSTS.format(server=f"http://{server}") + _MIRROR.format(mirror=self.mirrors.facade))
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to pull."""
@@ -105,6 +112,15 @@ class Containerd:
         self.host.run(["skopeo", "--insecure-policy", "copy", f"oci:{layout}:1", f"oci-archive:{archive}:{image}"])
         self.host.run(self._ctr("images", "import", str(archive)))
         self.host.run(self._ctr("images", "push", "--plain-http", image))
+
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Pull an image with a login, and forget it again; None when it came, else what was said."""
+        where = ["--hosts-dir", str(self.folder / "hosts"), "--platform", AMD64]
+        user = ["--user", ":".join(login)] if login else []
+        if failure := said(self.host.attempt(self._ctr("images", "pull", *where, *user, image))):
+            return failure
+        self.host.run(self._ctr("images", "remove", "--sync", image))
+        return None
 
     def _ctr(self, *arguments: str) -> list[str]:
         return [self.ctr, "--address", str(self.socket), *arguments]

@@ -1,14 +1,16 @@
 """Podman and skopeo (containers/image), with the mirror in registries.conf."""
 
 import json
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from tests.e2e.network import Host
 from tests.e2e.process import Process
 from tests.e2e.runtimes.layout import layout_folder, read_layout
-from tests.e2e.runtimes.runtime import AMD64, Mirrors
+from tests.e2e.runtimes.runtime import AMD64, Login, Mirrors, said
 
 _REGISTRIES = """\
 [[registry]]
@@ -23,6 +25,16 @@ insecure = true
 _MIRROR = """
 [[registry.mirror]]
 location = "{facade}/docker.io"
+insecure = true
+"""
+_NAMESPACE = """
+[[registry]]
+prefix = "{namespace}"
+location = "{server}"
+insecure = true
+
+[[registry.mirror]]
+location = "{mirror}/{namespace}"
 insecure = true
 """
 _STORAGE = """\
@@ -50,12 +62,27 @@ def _configure(folder: Path, mirrors: Mirrors) -> dict[str, str]:
     (folder / "containers.conf").write_text(_ENGINE)
     (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
     (folder / "policy.json").write_text(json.dumps(_POLICY))
+    (folder / "auth.json").write_text("{}")
     return {
         "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
         "CONTAINERS_CONF": str(folder / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        "REGISTRY_AUTH_FILE": str(folder / "auth.json"),
         "TMPDIR": str(folder),
     }
+
+
+def _add_mirror(folder: Path, mirrors: Mirrors, namespace: str, server: str) -> None:
+    with (folder / "registries.conf").open("a") as file:
+        file.write(_NAMESPACE.format(namespace=namespace, server=server, mirror=mirrors.facade))
+
+
+def _log_in(host: Host, environment: dict[str, str], program: str, logins: Mapping[str, Login]) -> None:
+    """Have these logins and no others, but for those that are refused: registry, or path in one -> login."""
+    Path(environment["REGISTRY_AUTH_FILE"]).write_text("{}")
+    for place, (user, password) in logins.items():
+        login = [program, "login", "--tls-verify=false", "--username", user, "--password", password, place]
+        host.attempt(["sh", "-c", _OWN_CACHE, *login], environment=environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +92,33 @@ class Podman:
     host: Host
     folder: Path
     environment: dict[str, str]
+    mirrors: Mirrors
+    servers: list[str] = field(default_factory=list)
 
     @classmethod
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """There is no daemon: its configuration is written."""
         folder = host.folder / "podman"
-        return cls(host, folder, _configure(folder, mirrors))
+        return cls(host, folder, _configure(folder, mirrors), mirrors)
+
+    def mirror(self, namespace: str, server: str) -> None:
+        """Pull a namespace's images from the mirror, and from `server`, a host and port, where that fails."""
+        _add_mirror(self.folder, self.mirrors, namespace, server)
+        self.servers.append(server)
+
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Pull an image, logged in at the mirror and at all servers; see `attempt_with`."""
+        places = (self.mirrors.facade, *self.servers) if login else ()
+        return self.attempt_with(image, {place: login for place in places if login})
+
+    def attempt_with(self, image: str, logins: Mapping[str, Login]) -> str | None:
+        """Pull an image with logins by place, and forget it again; None when it came, else what was said."""
+        _log_in(self.host, self.environment, "podman", logins)
+        policy = ["--signature-policy", str(self.folder / "policy.json")]
+        if failure := said(self.host.attempt(self._podman("pull", *policy, image), environment=self.environment)):
+            return failure
+        self.host.run(self._podman("rmi", image), environment=self.environment)
+        return None
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to pull."""
@@ -114,12 +162,32 @@ class Skopeo:
     host: Host
     folder: Path
     environment: dict[str, str]
+    mirrors: Mirrors
+    servers: list[str] = field(default_factory=list)
 
     @classmethod
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """There is no daemon: its configuration is written."""
         folder = host.folder / "skopeo"
-        return cls(host, folder, _configure(folder, mirrors))
+        return cls(host, folder, _configure(folder, mirrors), mirrors)
+
+    def mirror(self, namespace: str, server: str) -> None:
+        """Pull a namespace's images from the mirror, and from `server`, a host and port, where that fails."""
+        _add_mirror(self.folder, self.mirrors, namespace, server)
+        self.servers.append(server)
+
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Pull an image, logged in at the mirror and at all servers; see `attempt_with`."""
+        places = (self.mirrors.facade, *self.servers) if login else ()
+        return self.attempt_with(image, {place: login for place in places if login})
+
+    def attempt_with(self, image: str, logins: Mapping[str, Login]) -> str | None:
+        """Copy an image with logins by place, and forget it again; None when it came, else what was said."""
+        _log_in(self.host, self.environment, "skopeo", logins)
+        copy = [*self._skopeo(), "--override-arch", "amd64", "copy", f"docker://{image}", f"dir:{self.folder}/copied"]
+        failure = said(self.host.attempt(["sh", "-c", _OWN_CACHE, *copy], environment=self.environment))
+        shutil.rmtree(self.folder / "copied", ignore_errors=True)
+        return failure
 
     def pulling(self, image: str, platform: str = AMD64) -> Process:
         """Begin to copy."""

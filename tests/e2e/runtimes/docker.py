@@ -1,5 +1,7 @@
 """Docker with `registry-mirrors`; it makes no bridge and no firewall rules."""
 
+import json
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,7 +9,7 @@ from typing import Self
 from tests.e2e.network import Host
 from tests.e2e.process import Process
 from tests.e2e.runtimes.containerd import Containerd
-from tests.e2e.runtimes.runtime import AMD64, Mirrors
+from tests.e2e.runtimes.runtime import AMD64, Login, Mirrors, said
 
 # It keeps a key in /etc/docker whatever it is told: a folder of this process alone.
 ALONE = ["sh", "-c", 'mount -t tmpfs tmpfs /etc/docker && exec "$0" "$@"']
@@ -59,8 +61,33 @@ class Docker:
         self.host.run(self._docker("load", "--input", str(archive)))
         self.host.run(self._docker("push", image))
 
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Pull an image with a login at the registry in its name, and forget it again; returns as `LogsIn.attempt`."""
+        place = image.partition("/")[0]
+        self.host.run(self._docker("logout", place))
+        if login:
+            self.host.run(self._docker("login", "--username", login[0], "--password", login[1], place))
+        failure = said(self.host.attempt(self._docker("pull", image)))
+        if failure is None:
+            self.host.run(self._docker("rmi", image))
+        return failure
+
+    def keep_login(self, place: str, login: Login) -> None:
+        """Note a login as if the registry had been there to accept it."""
+        auth = b64encode(":".join(login).encode()).decode()
+        client = self.folder / "client"
+        client.mkdir()
+        (client / "config.json").write_text(json.dumps({"auths": {place: {"auth": auth}}}))
+
     def _docker(self, *arguments: str) -> list[str]:
-        return ["docker", "--host", f"unix://{self.folder}/docker.sock", *arguments]
+        return [
+            "docker",
+            "--config",
+            f"{self.folder}/client",
+            "--host",
+            f"unix://{self.folder}/docker.sock",
+            *arguments,
+        ]
 
     def _answers(self) -> bool:
         return self.host.attempt(self._docker("version")).returncode == 0

@@ -1,5 +1,6 @@
 """What the tests ask of every container runtime."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,10 @@ class Mirrors:
     """False: the runtime asks `upstream` and nobody else."""
 
 
+Login = tuple[str, str]
+"""A user's name and password."""
+
+
 class Runtime(Protocol):
     """A container runtime that has no way to the real `docker.io`: its mirror is all it has, or what stands for it."""
 
@@ -42,6 +47,25 @@ class Pusher(Runtime, Protocol):
         Raises:
             AssertionError: with what it said, when it cannot.
         """
+
+
+class LogsIn(Protocol):
+    """A client that can log in."""
+
+    def attempt(self, image: str, login: Login | None) -> str | None:
+        """Pull an image with a login, and forget it again; None when it came, else what was said."""
+
+
+class Mirrored(LogsIn, Protocol):
+    """One that goes to a registry itself where its mirror does not give an image, whatever the registry is."""
+
+    def mirror(self, namespace: str, server: str) -> None:
+        """Pull a namespace's images from the mirror, and from `server`, a host and port, where that fails."""
+
+
+def said(done: "subprocess.CompletedProcess[bytes]") -> str | None:
+    """What a command said that failed; None when it did not."""
+    return (done.stdout + done.stderr).decode(errors="replace") if done.returncode else None
 
 
 def pull(runtime: Runtime, image: str, platform: str = AMD64, within_s: float = 60) -> None:

@@ -8,15 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
+from facade.cli.tls import server_context
 from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.gate import Gate
+from facade.registry.problems import Problem
+from facade.registry.requests import Listener
 from facade.upstream.config import Access, UpstreamConfig
-from facade.upstream.credentials import Credentials, Login
+from facade.upstream.credentials import CLIENT, Credentials, Login
 from facade.upstream.tags import TagPolicy
 from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, Pulled, machine
+from tests.fakes.certificates import write_certificate
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.registry import FakeRegistry
@@ -252,6 +257,51 @@ async def test_a_token_is_had_by_a_form_as_well(
     assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).status == status
 
 
+async def test_a_token_is_renewed_soon_and_counts_for_as_long_as_a_pull_may_take() -> None:
+    now = 0.0
+    logins = ClientLogins(lambda: now)
+    answer = await logins.answer(make_mocked_request("GET", TOKEN_PATH, {"Authorization": ALICE}))
+    given = json.loads(answer.text or "")
+    assert given["expires_in"] <= 300
+    asked = make_mocked_request("GET", f"/v2/{NAME}/manifests/v1", {"Authorization": f"Bearer {given['token']}"})
+    now = 3600.0
+    logins.note(asked, Listener.FACADE)
+    assert CLIENT.get() == Login("alice", "secret")
+    now = 24 * 3600.0
+    with pytest.raises(Problem) as caught:
+        logins.note(asked, Listener.FACADE)
+    assert caught.value.headers["WWW-Authenticate"].endswith(',error="invalid_token"')
+
+
 async def test_own_repositories_and_the_docker_mirror_are_as_without(node: Machine, secret: FakeImage) -> None:
     assert (await get(node, "/v2/team/secret/manifests/v1", ALICE)).status == 404
     assert (await node.ask(f"{node.docker}/v2/")).status == 200
+
+
+@pytest.mark.parametrize("form", ["/v2/corp.test/team/open/{}", "/v2/team/open/{}?ns=corp.test"])
+async def test_a_login_that_is_for_another_registry_keeps_nobody_from_what_anybody_may_read(
+    node: Machine, corporate: FakeRegistry, form: str
+) -> None:
+    image = corporate.push("team/open", make_image("open", (2_000_000,)), "v1")
+    assert (await get(node, form.format("manifests/v1"), STRANGER)).data == image.manifest.data
+    for blob in image.blobs:
+        assert (await get(node, form.format(f"blobs/{blob.digest}"), STRANGER)).data == blob.data
+    assert (await get(node, form.format("tags/list"), STRANGER)).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5050", "[::1]:5050", "localhost:5050", "node.example"])
+async def test_a_token_is_to_be_had_where_the_client_has_come_to(node: Machine, host: str) -> None:
+    answer = await node.get("/v2/", Host=host)
+    assert answer.headers["WWW-Authenticate"].startswith(f'Bearer realm="http://{host}{TOKEN_PATH}"')
+
+
+async def test_under_tls_a_token_is_to_be_had_there_as_well(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    upstreams = (UpstreamConfig.parse("corp.test", corporate.url, access=Access.PASSTHROUGH),)
+    gate = Gate(clients=ClientLogins())
+    tls = await asyncio.to_thread(lambda: server_context(write_certificate(tmp_path)))
+    async with machine(tmp_path / "a", registry, upstreams=upstreams, gate=gate, tls=tls) as node:
+        asked = (await get(node, "/v2/")).headers["WWW-Authenticate"]
+        assert asked.startswith(f'Bearer realm="{node.facade}{TOKEN_PATH}"') and node.facade.startswith("https://")
+        await pull(node, secret, await token(node, ALICE))

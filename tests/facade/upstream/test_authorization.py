@@ -149,11 +149,18 @@ async def test_public_content_is_proved_beside_a_login(auth: Auth) -> None:
 
 
 async def test_a_wrong_login_is_denied_without_showing_it() -> None:
-    for auth in (Bearer(USERS), Basic(USERS)):
+    for auth in (Bearer(USERS, frozenset({"team/app"})), Basic(USERS)):
         async with opened(auth, Login("me", "wrong-password")) as (_, upstreams, _image):
             with pytest.raises(DeniedError) as caught:
                 await upstreams.manifest(REPOSITORY, TAG)
             assert "wrong-password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("auth", [Bearer(USERS), Basic(USERS, frozenset())])
+async def test_a_wrong_login_hides_nothing_that_anybody_may_read(auth: Auth) -> None:
+    async with opened(auth, Login("me", "wrong-password")) as (_, upstreams, image):
+        fetched = await upstreams.manifest(REPOSITORY, TAG)
+        assert fetched.anonymous and fetched.manifest.data == image.manifest.data
 
 
 async def test_nothing_is_proved_public_by_a_registry_that_cannot_answer() -> None:
