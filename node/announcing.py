@@ -3,7 +3,7 @@
 from typing import Final
 
 from node.connection import Row, Transaction
-from node.visibility import Shown, Visibility
+from node.visibility import FOREVER, Shown, Visibility
 
 LEVELS: Final = {Visibility.PRIVATE: 0, Visibility.MEMBERS: 1, Visibility.PUBLIC: 2}
 
@@ -29,4 +29,10 @@ def show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None
         "UPDATE blobs SET public_until = max(public_until, ?), members_until = max(members_until, ?) WHERE digest = ?",
         (shown.public_until, shown.members_until, key),
     )
+    announce(transaction, key, now)
+
+
+def withdraw(transaction: Transaction, key: bytes, now: float) -> None:
+    """Show members a blob no longer that was theirs for good, and log that."""
+    transaction.run("UPDATE blobs SET members_until = 0 WHERE digest = ? AND members_until = ?", (key, FOREVER))
     announce(transaction, key, now)

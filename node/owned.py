@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from node.announcing import withdraw
 from node.connection import Row, Transaction
 from node.database import Database
 from node.digest import Digest
@@ -232,16 +233,20 @@ class Owned:
         return len(news)
 
     async def purge(self) -> None:
-        """Forget deletions that everybody knows of by now.
+        """Forget deletions that everybody knows of by now, and show members nothing of what belongs nowhere since.
 
         Raises:
             FullError: when the catalog cannot be written.
         """
-        before = forgotten_before(self._clock())
+        now = self._clock()
+        before = forgotten_before(now)
 
         def job(transaction: Transaction) -> None:  # the log's last number stays, else it would be given again
-            sql = "DELETE FROM records WHERE digest IS NULL AND stamp < ? AND seq < ?"
-            transaction.run(sql, (before, transaction.seq))
+            sql = "DELETE FROM records WHERE digest IS NULL AND stamp < ? AND seq < ? RETURNING kind, name"
+            gone = {name for kind, name in transaction.rows(sql, (before, transaction.seq)) if kind != Kind.TAG}
+            for name in gone:
+                if transaction.row("SELECT 1 FROM records WHERE name = ? AND kind != 'tag'", (name,)) is None:
+                    withdraw(transaction, key_of(Digest.parse(name)), now)
 
         await self._database.write(job)
 

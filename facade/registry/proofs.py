@@ -107,12 +107,10 @@ class Proofs:
         Raises:
             DeniedError: when it is public no more.
         """
-        config = self._upstream.config(repository.namespace)
-        if (
-            link.visibility is Visibility.PUBLIC
-            or config.access != "refuse"
-            or not self._may_prove(repository, manifest)
-        ):
+        if link.visibility is Visibility.PUBLIC or not self._may_prove(repository, manifest):
+            return
+        if self._upstream.config(repository.namespace).access != "refuse":  # who may have it does not hang on that
+            self.renew_later(repository, manifest, whole=whole)
             return
         try:
             async with asyncio.timeout(self._waits.fallback_s):

@@ -110,8 +110,16 @@ class Rights:
             if link is not None and size != link.size:
                 raise MismatchError(f"{asked.digest}: upstream says that it has {size} bytes, not {link.size}")
             return link is not None
-        await self._upstream.resolve(asked.repository, asked.selector)
+        await self._upstream.resolve(asked.repository, await self._meant(asked.repository, asked.selector))
         return True
+
+    async def _meant(self, repository: Repository, selector: Tag | Digest) -> Tag | Digest:
+        """What upstream is asked for: of a tag that counts for what it meant here, that."""
+        if isinstance(selector, Tag) and (seen := await self._repositories.seen(repository, selector)):
+            policy = self._upstream.config(repository.namespace).tag_policy(selector)
+            if policy.holds_s(time.time() - seen.seen_at):
+                return seen.digest
+        return selector
 
     async def _is_public(self, repository: Repository, digest: Digest) -> bool:
         link = await self._repositories.link(repository, digest)

@@ -20,7 +20,7 @@ from facade.upstream.quota import Quotas, counts_all
 from facade.upstream.retry import Backoff, asked_wait_s, may_pass
 from facade.upstream.tokens import Tokens, unavailable
 from facade.upstream.wire import Answer, Wire
-from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError
+from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError, UnreachableError
 from node.reference import DOCKER_HUB, Repository
 
 log = structlog.get_logger(__name__)
@@ -132,6 +132,14 @@ class Asker:
             return CLIENT.get()
         return await self._keyring.login(endpoint.url, remote_name(question.repository))
 
+    async def _ask_base(self, endpoint: Endpoint, *, hurried: bool) -> Answer | None:
+        """What an endpoint answers where clients learn that it wants a login ("Determining Support"); None: nothing."""
+        with suppress(UnreachableError):
+            answer = await self._wire.follow(endpoint, "GET", _base(endpoint.url), {}, None, hurried=hurried)
+            await answer.spend()
+            return answer
+        return None
+
     async def _once(
         self, endpoint: Endpoint, question: Question, login: Login | None, also: frozenset[int], *, hurried: bool
     ) -> Heard:
@@ -142,8 +150,11 @@ class Asker:
         self._quotas.check((everything, name), f"{endpoint.url.host}, for {name},")
         sent = await self._tokens.known(endpoint, name, login)
         answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
-        if answer.status == 401 and same_origin(answer.url, endpoint.url):
-            lines = answer.headers.getall("WWW-Authenticate", ())
+        asks = answer if answer.status == 401 else None
+        if answer.status == 404 and login is not None and sent is None:  # some hide what nobody may see
+            asks = await self._ask_base(endpoint, hurried=hurried)
+        if asks is not None and asks.status == 401 and same_origin(asks.url, endpoint.url):
+            lines = asks.headers.getall("WWW-Authenticate", ())
             await answer.spend()
             sent = await self._tokens.answer(endpoint, name, login, sent, lines)
             answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
@@ -178,4 +189,8 @@ def refuse(answer: Answer, question: Question) -> NoReturn:
 
 
 def _url(endpoint: URL, name: str, path: str) -> URL:
-    return URL(f"{str(endpoint).rstrip('/')}/v2/{name}/{path}", encoded=True)
+    return URL(f"{_base(endpoint)}{name}/{path}", encoded=True)
+
+
+def _base(endpoint: URL) -> URL:
+    return URL(f"{str(endpoint).rstrip('/')}/v2/", encoded=True)

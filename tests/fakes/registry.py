@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from node.digest import Digest
 from tests.fakes.faults import NO_FAULT, Fault, encoded, send_body
 from tests.fakes.images import Blob, FakeImage, FakeIndex, all_blobs
-from tests.fakes.registry_auth import Auth, challenge, grant, let_in
+from tests.fakes.registry_auth import Auth, Basic, challenge, grant, let_in
 
 Kind = Literal["manifests", "blobs", "tags", "token", "v2", "files"]
 Image = TypeVar("Image", FakeImage, FakeIndex)
@@ -232,6 +232,13 @@ class FakeRegistry:
         if kind == "files":
             return await self._file(request, selector, fault)
         if not let_in(self.auth, request, repository, self.tokens):
+            if (
+                isinstance(self.auth, Basic)
+                and self.auth.hides
+                and repository
+                and "Authorization" not in request.headers
+            ):
+                return _error(404, "NAME_UNKNOWN", {})
             return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge(self.auth, self.url, repository)})
         self._use_token()
         if kind == "v2":

@@ -12,10 +12,11 @@ ANONYMOUS = ""
 
 @dataclass(slots=True)
 class Basic:
-    """Basic authentication for `private` repositories (None: for all)."""
+    """Basic authentication for `private` repositories (None: for all). `hides`: who shows no login gets 404 there."""
 
     users: Mapping[str, str]
     private: frozenset[str] | None = None
+    hides: bool = False
 
 
 @dataclass(slots=True)

@@ -19,9 +19,10 @@ from node.errors import FullError, InvalidError, NotFoundError
 from node.manifest import Manifest
 from node.owned import Conflict, MissingError, Owned
 from node.records import TOMBSTONE_S, Content, Kind, Record, stamp_at
-from node.reference import Tag
+from node.reference import OWN, Repository, Tag
 from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from node.store import Store, open_store
+from node.visibility import Visibility
 from tests.node.contents import Clock, image, index
 
 APP = "team/app"
@@ -238,6 +239,32 @@ async def test_deletions_are_forgotten_after_thirty_days_and_nothing_else_is(sto
     await store.owned.purge()
     assert [each.name for each in await records(store) if each.content is None] == []
     assert await store.owned.tags(APP) == ("v1",)
+
+
+async def test_what_belongs_nowhere_any_more_is_shown_to_members_no_longer_than_its_deletion_is_known(
+    store: Store, clock: Clock
+) -> None:
+    """A member that forgot that it was an own repository's would give it to clients of mirrored ones."""
+    data = b"own"
+    digest = Digest.of(data)
+    await store.put(digest, data, None, Repository(OWN, APP))
+    await store.owned.add_blob(APP, digest, len(data))
+    await store.owned.add_blob("team/other", digest, len(data))
+    for repository in (APP, "team/other"):
+        await store.owned.delete_blob(repository, digest)
+        await store.owned.add_blob(repository, Digest.of(b""), 0)  # the log's last number is not a deletion's
+        clock.now += TOMBSTONE_S / 2 + 60
+    await store.owned.purge()
+    assert await visibility(store, digest) is Visibility.MEMBERS and await store.owned.knows(digest)
+    clock.now += TOMBSTONE_S / 2
+    await store.owned.purge()
+    assert await visibility(store, digest) is Visibility.PRIVATE and not await store.owned.knows(digest)
+
+
+async def visibility(store: Store, digest: Digest) -> Visibility:
+    holding = await store.find(digest)
+    assert holding is not None
+    return holding.visibility
 
 
 async def test_what_is_purged_never_lets_a_number_of_the_log_be_given_twice(tmp_path: Path, clock: Clock) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from facade.registry.problems import Problem
 from facade.registry.requests import Listener
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import CLIENT, Credentials, Login
+from facade.upstream.tags import TagPolicy
 from node.visibility import Audience, Visibility
 from tests.facade.machine import Machine, Pulled, machine
 from tests.fakes.certificates import write_certificate
@@ -204,6 +206,19 @@ async def test_a_login_proves_nothing_public(node: Machine, corporate: FakeRegis
     assert (await get(node, f"/v2/{NAME}/manifests/v1", ALICE)).status == 200
     holding = await node.store.find(secret.manifest.digest)
     assert holding is not None and holding.visibility is Visibility.PRIVATE
+
+
+@pytest.mark.parametrize("rule", ["pinned", "ttl=1h"])
+async def test_a_tag_that_counts_for_what_it_meant_is_asked_for_by_that(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage, rule: str
+) -> None:
+    config = UpstreamConfig.parse("corp.test", corporate.url, access=Access.PASSTHROUGH)
+    config = replace(config, tags=(("*", TagPolicy.parse(rule)),))
+    async with machine(tmp_path / "b", registry, upstreams=(config,), gate=Gate(clients=ClientLogins())) as node:
+        await pull(node, secret, ALICE)
+        corporate.delete("team/secret", "v1")
+        await pull(node, secret, basic("bob"))
+        assert (await get(node, f"/v2/{NAME}/manifests/v1", STRANGER)).status == 404
 
 
 async def test_lists_are_what_upstream_tells_the_client(node: Machine, secret: FakeImage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from facade.upstream.client import Upstreams
 from facade.upstream.config import UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, Login
-from node.errors import DeniedError, LayermeshError, ThrottledError, UnreachableError
+from node.errors import DeniedError, LayermeshError, NotFoundError, ThrottledError, UnreachableError
 from node.reference import Repository, Tag
 from node.source import Wanted
 from tests.facade.upstream.conftest import LIMITS, NAMESPACE, REPOSITORY
@@ -246,6 +246,16 @@ async def test_a_foreign_realm_gets_no_identity_token() -> None:
             with pytest.raises(DeniedError, match="refused: it belongs to another domain"):
                 await upstreams.manifest(REPOSITORY, TAG)
         assert not thief.requests
+
+
+async def test_a_registry_that_hides_what_nobody_may_see_is_shown_the_login_that_it_asks_for_elsewhere() -> None:
+    """Docker and Podman learn at `/v2/` that it wants one."""
+    async with opened(Basic({"me": "secret"}, hides=True), Login("me", "secret")) as (registry, upstreams, image):
+        for _ in range(2):
+            assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.digest == image.manifest.digest
+        assert len(registry.asked("v2")) == 1
+        with pytest.raises(NotFoundError):
+            await upstreams.manifest(Repository(REPOSITORY.namespace, "team/none"), TAG)
 
 
 async def test_each_login_has_its_own_token() -> None:
