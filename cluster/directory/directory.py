@@ -9,7 +9,7 @@ from cluster.messages import LogPage
 from node.catalog import Holding
 from node.digest import Digest
 from node.errors import FullError, InvalidError
-from node.records import Record, time_of
+from node.records import Kind, Record, time_of
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 
@@ -97,6 +97,8 @@ class Directory:
     async def take(self, peer_id: str, log: PeerLog, page: LogPage) -> Update:
         """Add a page to a peer's log, here and on disk.
 
+        Records first, for they say whose a blob is; but tags last, so that who asks for one finds who has its bytes.
+
         Raises:
             InvalidError: when the page contradicts itself, or the peer names more than is believed of one.
             FullError: when there is no room for what a member tells of own repositories: the page is to be read again.
@@ -104,13 +106,17 @@ class Directory:
         now = self._clock()
         if self._reader() != self._read_for:
             return self._begin_anew(page)
+        tags: list[Record] = []
         if log.proven:
-            await self._merge(log.records(page, now), peer_id, self._limits.records_per_peer)
+            records = log.records(page, now)
+            tags = [record for record in records if record.kind is Kind.TAG]
+            others = [record for record in records if record.kind is not Kind.TAG]
+            await self._merge(others, peer_id, self._limits.records_per_peer)
             if len(log.late_after(page, now)) > self._limits.late_records_per_peer:
                 raise FullError(f"more than {self._limits.late_records_per_peer} are dated after this node's time")
         while self._left:
             await self.forget(self._left.pop())
-        update = log.apply(page, now)
+        update = await self._apply(peer_id, log, page, tags, now)
         if len(log) > self._limits.entries_per_peer:
             await self.forget(peer_id)
             raise InvalidError(f"log: it has more than {self._limits.entries_per_peer} entries")
@@ -119,6 +125,16 @@ class Directory:
                 await self._cache.keep(peer_id, update, now, proven=log.proven)
             except CacheError as error:
                 self.damage = str(error)
+        return update
+
+    async def _apply(self, peer_id: str, log: PeerLog, page: LogPage, tags: list[Record], now: float) -> Update:
+        late = log.late
+        update = log.apply(page, now)
+        try:
+            await self._merge(tags, peer_id, self._limits.records_per_peer)
+        except FullError:
+            log.since, log.late = update.since, late  # to be read again
+            raise
         return update
 
     def _begin_anew(self, page: LogPage) -> Update:

@@ -193,3 +193,26 @@ async def test_a_log_with_too_many_records_of_the_future_waits_for_it(cache: Log
     now = NOW + 3600
     await directory.take(PEER, log, page(late(2, "b"), upto=2))
     assert (log.since, merged) == (2, ["a", "b"])
+
+
+async def test_whose_a_blob_is_is_known_before_who_has_it_and_what_a_tag_means_after() -> None:
+    """Who asks for a tag finds the bytes, and who asks under another name is told nothing of what is an own blob."""
+    manifest = RecordLine(1, "team/app", "manifest", str(digest(1)), str(digest(1)), 5, "", "", "", 7, "9" * 32, 0)
+    tag = RecordLine(3, "team/app", "tag", "v1", str(digest(1)), 5, "", "", "", 7, "9" * 32, 0)
+    known: list[tuple[list[str], bool]] = []
+    fails = [FullError("no room"), None]
+
+    async def merge(records: Sequence[Record], told_by: str, most: int) -> int:
+        known.append(([str(record.kind) for record in records], log.holding(digest(1)) is not None))
+        if known[-1][0] == ["tag"] and (failure := fails.pop(0)):
+            raise failure
+        return len(records)
+
+    directory = Directory(None, Limits(), lambda: NOW, merge, lambda: READER)
+    log = await directory.open(PEER, proven=True)
+    told = page(manifest, line(2, 1), tag, upto=3)
+    with pytest.raises(FullError):
+        await directory.take(PEER, log, told)
+    assert known == [(["manifest"], False), (["tag"], True)] and log.since == 0
+    await directory.take(PEER, log, told)
+    assert known[2:] == [(["manifest"], True), (["tag"], True)] and log.since == 3
