@@ -1,6 +1,7 @@
 """What a router of aiohttp's would do for the listeners: other paths, and bodies that wait to be asked for."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from yarl import URL
 from facade.registry.access import USERS_DO_ALL
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
+from node.digest import Digest
 from tests.facade.machine import Machine, machine
+from tests.facade.pusher import Pusher
 from tests.facade.registry.test_gate import users
 from tests.fakes.registry import FakeRegistry
 
@@ -57,3 +60,25 @@ async def test_a_body_is_not_asked_for_of_who_may_not_push(tmp_path: Path, regis
 
 async def test_another_expectation_is_refused(node: Machine) -> None:
     assert await _heads(URL(node.facade), _push("a-miracle")) == ["HTTP/1.1 417 Expectation Failed"]
+
+
+async def test_a_blob_whose_file_shrinks_is_cut_and_nothing_else_follows_in_its_body(
+    node: Machine, tmp_path: Path
+) -> None:
+    data, left = bytes(64 * 1024 * 1024), 40 * 1024 * 1024
+    digest = Digest.of(data)
+    assert (await Pusher(node).send("POST", f"blobs/uploads/?digest={digest}", data)).status == 201
+    file = tmp_path / "a" / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+    url = URL(node.facade)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        async with asyncio.timeout(10):
+            writer.write(f"GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.to_thread(file.chmod, 0o644)
+            await asyncio.to_thread(os.truncate, file, left)  # the sockets hold less than what is left of it then
+            body = await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    assert len(body) <= left and not any(body)
