@@ -1,6 +1,7 @@
 """What a router of aiohttp's would do for the listeners: other paths, and bodies that wait to be asked for."""
 
 import asyncio
+import gzip
 import os
 from pathlib import Path
 
@@ -82,3 +83,16 @@ async def test_a_blob_whose_file_shrinks_is_cut_and_nothing_else_follows_in_its_
         writer.close()
         await writer.wait_closed()
     assert len(body) <= left and not any(body)
+
+
+async def test_a_body_is_kept_as_it_was_sent_whatever_encoding_it_names(node: Machine) -> None:
+    data = gzip.compress(b"a layer", mtime=0)
+    digest = Digest.of(data)
+    pushed = await Pusher(node).send("POST", f"blobs/uploads/?digest={digest}", data, {"Content-Encoding": "gzip"})
+    assert pushed.status == 201
+    assert (await node.get(f"/v2/team/app/blobs/{digest}")).data == data
+
+
+async def test_an_encoding_that_a_manifest_does_not_have_is_no_defect_of_this_node(node: Machine) -> None:
+    pushed = await Pusher(node).send("PUT", "manifests/latest", b"abc", {"Content-Encoding": "gzip"})
+    assert pushed.status == 400 and b"MANIFEST_INVALID" in pushed.data
