@@ -45,7 +45,7 @@ class Pushing:
         self._store = store
         self._cluster = cluster
         self._bringing = bringing
-        self._naming = Naming(store)
+        self._naming = Naming(store, bringing)
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
