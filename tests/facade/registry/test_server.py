@@ -37,7 +37,8 @@ async def _heads(url: URL, request: str, body: bytes = b"") -> list[str]:
 
 
 def _push(expect: str) -> str:
-    return f"POST {UPLOADS} HTTP/1.1\nHost: localhost\nContent-Length: 3\nExpect: {expect}\n\n"
+    target = f"{UPLOADS}?digest={Digest.of(b'abc')}"
+    return f"POST {target} HTTP/1.1\nHost: localhost\nContent-Length: 3\nExpect: {expect}\n\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/", "/v2x/team/app/manifests/1", "/team/app/manifests/1", "/metrics"])
@@ -50,13 +51,32 @@ async def test_only_v2_is_served(node: Machine, path: str) -> None:
 async def test_a_body_that_waits_to_be_asked_for_is_asked_for(node: Machine) -> None:
     assert await _heads(URL(node.facade), _push("100-continue"), b"abc") == [
         "HTTP/1.1 100 Continue",
-        "HTTP/1.1 202 Accepted",
+        "HTTP/1.1 201 Created",
     ]
 
 
 async def test_a_body_is_not_asked_for_of_who_may_not_push(tmp_path: Path, registry: FakeRegistry) -> None:
     async with machine(tmp_path / "closed", registry, gate=Gate(Logins(users()), USERS_DO_ALL)) as node:
         assert await _heads(URL(node.facade), _push("100-continue")) == ["HTTP/1.1 401 Unauthorized"]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status"),
+    [
+        ("PUT /v2/team/app/manifests/latest", "Content-Length: 99999999", "413 Request Entity Too Large"),
+        ("PUT /v2/team/app/blobs/uploads/none?digest=x", "Content-Length: 3", "404 Not Found"),
+        ("PUT /v2/ghcr.io/team/app/manifests/latest", "Content-Length: 3", "405 Method Not Allowed"),
+        (f"POST {UPLOADS}?digest=x", "Content-Length: 3", "400 Bad Request"),
+        (f"POST {UPLOADS}?digest={Digest.of(b'abc')}", "Content-Range: 5-7\nContent-Length: 3", "416 "),
+    ],
+)
+async def test_a_body_that_is_refused_unseen_is_not_asked_for(
+    node: Machine, request_line: str, more: str, status: str
+) -> None:
+    (line,) = await _heads(
+        URL(node.facade), f"{request_line} HTTP/1.1\nHost: localhost\n{more}\nExpect: 100-continue\n\n"
+    )
+    assert line.startswith(f"HTTP/1.1 {status}")
 
 
 async def test_another_expectation_is_refused(node: Machine) -> None:
