@@ -76,7 +76,7 @@ class FileRange(web.StreamResponse):
         """Send the head, and the body if there is one.
 
         Raises:
-            ConnectionError: when the client went away.
+            ConnectionError: when the client went away, or the file cannot be read to its end; the connection is cut.
         """
         writer = await super().prepare(request)
         count = len(self._range)
@@ -95,5 +95,7 @@ class FileRange(web.StreamResponse):
             await sender.run()
         finally:
             self.sent = sender.sent
+            if self.sent != count:
+                transport.close()  # else another answer would follow in the middle of this one
         if self.sent != count:
             raise ConnectionResetError(f"the file ended after {self.sent} of {count} bytes")

@@ -107,16 +107,21 @@ class FileSender:
         """Send.
 
         Raises:
-            ConnectionError: when the client went away.
+            ConnectionError: when the client went away, or the file cannot be read or kept open.
         """
         connection: socket.socket = self._transport.get_extra_info("socket")
-        if not self._transport.get_write_buffer_size():
-            self._at_once(connection)
-        if self._left > _BY_THREAD_BYTES:
-            await self._drained()
-            await self._by_turns(connection)
-        elif self._left:
-            await self._by_loop()
+        try:
+            if not self._transport.get_write_buffer_size():
+                self._at_once(connection)
+            if self._left > _BY_THREAD_BYTES:
+                await self._drained()
+                await self._by_turns(connection)
+            elif self._left:
+                await self._by_loop()
+        except ConnectionError:
+            raise
+        except OSError as error:
+            raise ConnectionAbortedError(f"the file cannot be sent: {error.strerror}") from None
 
     @property
     def _left(self) -> int:
@@ -148,7 +153,13 @@ class FileSender:
 
     async def _by_turns(self, connection: socket.socket) -> None:
         turns = _turns(asyncio.get_running_loop())
-        body = _Body(connection.dup(), os.dup(self._file.fileno()), self._start + self.sent, self._left)
+        descriptor = os.dup(self._file.fileno())
+        try:
+            own = connection.dup()
+        except OSError:
+            os.close(descriptor)
+            raise
+        body = _Body(own, descriptor, self._start + self.sent, self._left)
         try:
             await turns.take(body)
         except asyncio.CancelledError:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import ClientError, hdrs, web
 
+from facade.registry.expecting import invite_body
 from facade.registry.logins import EMPTY, parse_basic
 from facade.registry.newest import remember
 from facade.registry.problems import Problem
@@ -119,6 +120,7 @@ async def _fields(request: web.BaseRequest) -> dict[str, str]:
     """The fields of a form, which is short: what it holds is kept in memory."""
     data = bytearray()
     try:
+        await invite_body(request)
         while piece := await request.content.readany():
             data += piece
             if len(data) > _MOST_FORM_BYTES:

@@ -12,6 +12,7 @@ from aiohttp import ClientError, web
 
 from cluster.cluster import Cluster
 from facade.registry.access import Action
+from facade.registry.expecting import invite_body
 from facade.registry.gate import Gate
 from facade.registry.naming import Naming
 from facade.registry.near import Bringing
@@ -45,7 +46,7 @@ class Pushing:
         self._store = store
         self._cluster = cluster
         self._bringing = bringing
-        self._naming = Naming(store)
+        self._naming = Naming(store, bringing)
         self._gate = gate
         self._owned = store.owned
         self._uploads = store.uploads
@@ -249,6 +250,7 @@ class Pushing:
             ConnectionError: when it breaks off, or nothing comes for long.
         """
         try:
+            await invite_body(request)
             while True:
                 async with asyncio.timeout(self._stall_s):
                     chunk = await request.content.readany()

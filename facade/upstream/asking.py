@@ -98,6 +98,7 @@ class Asker:
             pause_s = self._backoff.pause_s(tried, clock() - began, self._draw, wait_s)
             if pause_s is None:
                 break
+            left = [endpoint for endpoint in left if asked_wait_s([failures[endpoint]]) <= pause_s]
             if left:
                 await asyncio.sleep(pause_s)
         raise failures[config.endpoints[-1]]

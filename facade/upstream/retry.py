@@ -43,7 +43,7 @@ class Backoff:
 
 
 def asked_wait_s(failures: Iterable[LayermeshError]) -> float:
-    """How long all who failed are to be left alone, in seconds: what the one said that is asked again first."""
+    """How long all who failed are to be left alone, in seconds: what that one said which may be asked again first."""
     return min((failure.wait_s if isinstance(failure, BusyError) else 0.0 for failure in failures), default=0.0)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 import selectors
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -128,6 +129,20 @@ async def test_a_file_that_ended_early_is_told_by_what_was_sent(tmp_path: Path) 
             sender = FileSender(transport, file, 0, 9 * MIB)
             await asyncio.gather(sender.run(), _read(client, 3 * MIB))
     assert sender.sent == 3 * MIB
+
+
+async def test_without_a_descriptor_to_be_had_the_sending_fails_as_if_the_client_had_gone(tmp_path: Path) -> None:
+    path, (soft, hard) = _file(tmp_path, 40 * MIB), resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with _connected() as (transport, client):
+        with path.open("rb") as file:
+            await asyncio.gather(FileSender(transport, file, 0, 2 * MIB).run(), _read(client, 2 * MIB))
+            sending = asyncio.ensure_future(FileSender(transport, file, 0, 40 * MIB).run())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                with pytest.raises(ConnectionError):
+                    await asyncio.wait_for(sending, 10)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _read_evenly(clients: Sequence[socket.socket], size: int) -> dict[socket.socket, int]:

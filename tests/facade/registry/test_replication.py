@@ -117,6 +117,18 @@ async def test_a_deletion_is_seen_by_every_member(tmp_path: Path, registry: Fake
         assert (await Pusher(b).send("GET", f"blobs/{image.layers[0].digest}")).status == 404
 
 
+async def test_a_blob_is_not_deleted_where_only_another_member_has_the_manifest_that_names_it(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with member(tmp_path / "a", registry) as a, member(tmp_path / "b", registry, a) as b:
+        await Pusher(a).image(image, "v1")
+        await until_tag(b, "v1", image.manifest.digest)
+        await until(lambda: b.cluster.holders(image.manifest.digest))
+        answer = await Pusher(b).send("DELETE", f"blobs/{image.layers[0].digest}")
+        assert (answer.status, str(image.manifest.digest).encode() in answer.data) == (405, True)
+        assert (await Pusher(a).send("GET", "manifests/v1")).data == image.manifest.data
+
+
 async def test_a_member_that_was_away_catches_up_and_does_not_bring_back_what_was_deleted(
     tmp_path: Path, registry: FakeRegistry, image: FakeImage, other: FakeImage
 ) -> None:

@@ -201,3 +201,12 @@ async def test_each_endpoint_has_its_own_token_and_login(
         assert not (await upstreams.manifest(REPOSITORY, TAG)).anonymous
         assert [seen.kind for seen in registry.requests] == ["manifests", "token", "manifests"]
         assert not any("Bearer" in seen.headers.get("Authorization", "") for seen in mirror.requests)
+
+
+async def test_one_that_asks_to_be_left_alone_is_left_alone_while_another_is_asked_again(
+    registry: FakeRegistry, mirror: FakeRegistry, upstreams: Upstreams, image: FakeImage
+) -> None:
+    mirror.fault("manifests", "*", Fault(status=503, retry_after="30"))
+    registry.fault("manifests", "*", Fault(status=500, times=2))
+    assert (await upstreams.manifest(REPOSITORY, TAG)).manifest.digest == image.manifest.digest
+    assert (len(mirror.requests), len(registry.requests)) == (1, 3)
