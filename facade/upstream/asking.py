@@ -25,6 +25,8 @@ from node.reference import DOCKER_HUB, Repository
 
 log = structlog.get_logger(__name__)
 _TRY_LATER: Final = frozenset({408, 425})
+_BASE_S: Final = 1.0
+"""So long a 404 is held up at most for what it may hide."""
 _DENIED: Final = frozenset({401, 403, 451})
 
 
@@ -68,6 +70,7 @@ class Asker:
         backoff: Backoff,
         draw: Callable[[], float],
     ) -> None:
+        self._open: set[Endpoint] = set()
         self._wire, self._tokens, self._keyring, self._breakers = wire, tokens, keyring, breakers
         self._quotas, self._backoff, self._draw = quotas, backoff, draw
 
@@ -134,10 +137,16 @@ class Asker:
         return await self._keyring.login(endpoint.url, remote_name(question.repository))
 
     async def _ask_base(self, endpoint: Endpoint, *, hurried: bool) -> Answer | None:
-        """What an endpoint answers where clients learn that it wants a login ("Determining Support"); None: nothing."""
-        with suppress(UnreachableError):
-            answer = await self._wire.follow(endpoint, "GET", _base(endpoint.url), {}, None, hurried=hurried)
-            await answer.spend()
+        """What an endpoint answers where clients learn that it wants a login ("Determining Support"); None: nothing.
+
+        One that wants none is not asked again.
+        """
+        with suppress(UnreachableError, TimeoutError):
+            async with asyncio.timeout(_BASE_S):
+                answer = await self._wire.follow(endpoint, "GET", _base(endpoint.url), {}, None, hurried=hurried)
+                await answer.spend()
+            if answer.status == 200:
+                self._open.add(endpoint)
             return answer
         return None
 
@@ -152,8 +161,8 @@ class Asker:
         sent = await self._tokens.known(endpoint, name, login)
         answer = await self._wire.follow(endpoint, question.method, url, question.headers, sent, hurried=hurried)
         asks = answer if answer.status == 401 else None
-        if answer.status == 404 and login is not None and sent is None:  # some hide what nobody may see
-            asks = await self._ask_base(endpoint, hurried=hurried)
+        if answer.status == 404 and login is not None and sent is None and endpoint not in self._open:
+            asks = await self._ask_base(endpoint, hurried=hurried)  # some hide what nobody may see
         if asks is not None and asks.status == 401 and same_origin(asks.url, endpoint.url):
             lines = asks.headers.getall("WWW-Authenticate", ())
             await answer.spend()

@@ -258,6 +258,14 @@ async def test_a_registry_that_hides_what_nobody_may_see_is_shown_the_login_that
             await upstreams.manifest(Repository(REPOSITORY.namespace, "team/none"), TAG)
 
 
+async def test_a_registry_that_wants_no_login_is_asked_for_that_once() -> None:
+    async with opened(None, Login("me", "secret")) as (registry, upstreams, _image):
+        for name in ("team/none", "team/nothing"):
+            with pytest.raises(NotFoundError):
+                await upstreams.manifest(Repository(REPOSITORY.namespace, name), TAG)
+        assert len(registry.asked("v2")) == 1
+
+
 async def test_each_login_has_its_own_token() -> None:
     async with opened(Bearer({"me": "secret"}), Login("me", "secret")) as (registry, upstreams, image):
         await upstreams.manifest(REPOSITORY, TAG)
