@@ -72,6 +72,8 @@ async def test_every_size_arrives_whole_behind_what_was_written_before(tmp_path:
             transport.write(b"head")
             sender = FileSender(transport, file, 5, size)
             _, data = await asyncio.gather(sender.run(), _read(client, size + 4))
+        holds_back = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
+    assert not holds_back  # the next answer's head is short
     assert data == b"head" + path.read_bytes()[5 : size + 5] and sender.sent == size
 
 
