@@ -154,8 +154,8 @@ class Shelf:
         self.unsynced.set()
 
     def _adopted(self, digest: Digest, dag: Dag | None, stamp: Stamp, transaction: Transaction) -> None:
-        if self.catalog.stamp(transaction, digest) is not None:
-            return  # it came the usual way meanwhile
+        if self.catalog.stamp(transaction, digest) is not None or not self.folder.blob(digest).exists():
+            return  # it came the usual way meanwhile, or was dropped
         _log.info("file without a row", digest=str(digest), action="removed" if dag is None else "adopted")
         if dag is None:
             self._remove(digest)

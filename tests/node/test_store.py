@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,17 @@ async def test_many_finds_and_drops_at_once_agree(store: Store) -> None:
         for at in range(40):
             group.create_task(live(at))
     assert store.stats.blobs == 20
+
+
+async def test_a_blob_that_is_dropped_while_its_file_is_looked_at_is_not_adopted(store: Store) -> None:
+    """At the start, files are hashed beside the work; one that lost its row and its file meanwhile is gone."""
+    await store.put(DIGEST, DATA)
+    shelf, dag = store._shelf, await store.dag(DIGEST)
+    file, _, stamp = shelf.folder.open(DIGEST)
+    file.close()
+    await store.drop(DIGEST)
+    await shelf.database.write(partial(shelf._adopted, DIGEST, dag, stamp))
+    assert await store.find(DIGEST) is None
 
 
 async def test_a_write_whose_caller_is_cancelled_is_finished(store: Store) -> None:
