@@ -216,7 +216,7 @@ class Flight:
                     limit.reschedule(began + (silent_s if self._is_silent else limit_s))
                     await self._moved()
         except TimeoutError:
-            raise UnreachableError(f"{self.wanted.digest}: no source gave it within {limit_s:g} s") from None
+            raise UnreachableError(f"{self.wanted.digest}: no source gave it within {_now() - began:.1f} s") from None
         if self._failure:
             raise self._failure
         assert self.size is not None, "bytes are only exposed of a blob whose size is known"

@@ -207,6 +207,11 @@ def find(repository: str, kind: Kind, name: str, query: Query) -> Record | None:
     return None if row is None else record_of(row)
 
 
+def known(digest: Digest, query: Query) -> bool:
+    """Whether a blob or manifest belongs to some repository, or lately did: its deletion is remembered as well."""
+    return query.row("SELECT 1 FROM records WHERE name = ? AND kind != 'tag' LIMIT 1", (str(digest),)) is not None
+
+
 def recorded(repository: str | None, digest: Digest, query: Query) -> bool:
     """Whether a blob or manifest belongs to a repository, or with None to any."""
     where, values = ("", ()) if repository is None else (" AND repository = ?", (repository,))

@@ -11,7 +11,7 @@ from node.announcing import withdraw
 from node.connection import Row, Transaction
 from node.database import Database
 from node.digest import Digest
-from node.edits import COLUMNS, Edit, find, forgotten_before, record_of
+from node.edits import COLUMNS, Edit, find, forgotten_before, known, record_of
 from node.edits import MissingError as MissingError
 from node.holding import digest_of, key_of
 from node.manifest import Manifest
@@ -131,8 +131,7 @@ class Owned:
 
     async def knows(self, digest: Digest) -> bool:
         """Whether a blob or manifest belongs to some repository, or lately did. Raises as `tag`."""
-        sql = "SELECT 1 FROM records WHERE name = ? AND kind != 'tag' LIMIT 1"
-        return bool(await self._database.read(sql, (str(digest),)))
+        return await self._database.ask(partial(known, digest))
 
     async def page(self, after: int, limit: int = 1000) -> tuple[tuple[Record, ...], int | None]:
         """What there is now, some at a time, blobs' records before those that name them; and from where to go on.
@@ -243,10 +242,10 @@ class Owned:
 
         def job(transaction: Transaction) -> None:  # the log's last number stays, else it would be given again
             sql = "DELETE FROM records WHERE digest IS NULL AND stamp < ? AND seq < ? RETURNING kind, name"
-            gone = {name for kind, name in transaction.rows(sql, (before, transaction.seq)) if kind != Kind.TAG}
-            for name in gone:
-                if transaction.row("SELECT 1 FROM records WHERE name = ? AND kind != 'tag'", (name,)) is None:
-                    withdraw(transaction, key_of(Digest.parse(name)), now)
+            rows = transaction.rows(sql, (before, transaction.seq))
+            for digest in {Digest.parse(name) for kind, name in rows if kind != Kind.TAG}:
+                if not known(digest, transaction):
+                    withdraw(transaction, key_of(digest), now)
 
         await self._database.write(job)
 

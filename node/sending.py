@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 _BY_THREAD_BYTES: Final = 1024 * 1024
 """Longer pieces are sent by threads: the loop stays free while pages come from the disk and sockets fill."""
 _TURN_BYTES: Final = 1024 * 1024
-"""So much a client gets in one turn, if its socket takes it: with more, what it reads has left the caches by then."""
+"""So much a client gets in one turn, if its socket takes it: less than a socket does at once, so turns are short."""
 _THREADS: Final = 4
 """So many take turns at once, of a pool that everything shares: a core each is kept busy, others wait for the disk."""
 _SHIFT_S: Final = 1.0

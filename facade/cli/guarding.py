@@ -48,7 +48,7 @@ def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:
     Raises:
         StartError: naming the listener, the settings that protect it, and the flag.
     """
-    if guarding.users and (namespace := _passes_through(settings)):
+    if guarding.users and (namespace := passes_through(settings)):
         raise StartError(
             f'[facade.upstreams."{namespace}"] access = "passthrough" and [facade] htpasswd exclude each other:'
             " a client has one login, which is either for this node or for the upstream"
@@ -74,11 +74,11 @@ def exposed_passwords(settings: FacadeSettings, guarding: Guarding) -> bool:
     """Whether users' passwords, or those that go on to upstreams, cross a network as they are."""
     addresses = (settings.facade, settings.docker_mirror)
     beyond = any(address is not None and not is_loopback(address.host) for address in addresses)
-    return beyond and guarding.tls is None and bool(guarding.users or _passes_through(settings))
+    return beyond and guarding.tls is None and bool(guarding.users or passes_through(settings))
 
 
-def _passes_through(settings: FacadeSettings) -> str | None:
-    """A namespace whose upstream is shown the clients' own logins."""
+def passes_through(settings: FacadeSettings) -> str | None:
+    """A namespace whose upstream is shown the clients' own logins; None without any."""
     named = (config.namespace for config in settings.upstreams if config.access is Access.PASSTHROUGH)
     return next(named, None)
 

@@ -17,7 +17,7 @@ from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
 from facade.background import Background
-from facade.cli.guarding import Guarding, read_users
+from facade.cli.guarding import Guarding, passes_through, read_users
 from facade.cli.serving import counted, serving
 from facade.cli.sockets import Listener
 from facade.cli.tls import server_context
@@ -32,7 +32,6 @@ from facade.registry.gate import Gate
 from facade.registry.logins import Logins
 from facade.registry.requests import Listener as RegistryListener
 from facade.upstream.client import Upstreams
-from facade.upstream.config import Access
 from facade.watching import follow
 from node.serve import gateway_routes
 from node.store import Store, open_store
@@ -51,8 +50,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     config = replace(wiring.cluster, mesh_port=listeners["mesh"].address.port)
     facade, guarding = wiring.facade, wiring.guarding
     logins = Logins(guarding.users.users) if guarding.users else None
-    passes = any(config.access is Access.PASSTHROUGH for config in facade.upstreams)
-    gate = Gate(logins, guarding.rules, ClientLogins() if passes else None)
+    gate = Gate(logins, guarding.rules, ClientLogins() if passes_through(facade) else None)
     async with (
         open_store(wiring.data) as store,
         _upstreams(wiring, metrics) as upstreams,

@@ -230,12 +230,14 @@ class Blobs:
         return self._waits.silent_s(is_mirror=asked.form is Form.MIRROR)
 
     async def _head(self, asked: Asked, known: _Known, headers: Mapping[str, str]) -> web.StreamResponse:
-        size, holders = known.size, await self._neighbours.holders(asked.repository, asked.digest)
+        size, is_away = known.size, asked.form is Form.OWN and not known.here
+        ask = size is None or is_away
+        holders = await self._neighbours.holders(asked.repository, asked.digest) if ask else ()
         if size is None:  # a stranger's claim is no answer
             size = next((each.size for each in holders if each.member), None)
         if size is None:
             raise UnreachableError(f"{asked.digest}: upstream cannot say how long it is")
-        if asked.form is Form.OWN and not known.here and not holders:
+        if is_away and not holders:
             raise NotFoundError(f"{asked.digest}: the members that have it are away: push it again")
         elsewhere = SourceName.PEER if asked.form is Form.OWN else SourceName.UPSTREAM
         source = SourceName.LOCAL if known.here else elsewhere

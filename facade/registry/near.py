@@ -67,9 +67,8 @@ class Bringing:
             holding = await self._store.find(digest)
             if holding is None or holding.visibility is Visibility.PRIVATE:
                 await self._once.share(digest, partial(self._fetch, repository, digest))
-            if not await self._store.repositories.confirmed(
-                repository, digest
-            ):  # it may be seen for a reason that ends
+            came_for_it = await self._store.repositories.confirmed(repository, digest)
+            if not came_for_it:  # it may be seen for a reason that ends
                 await self._store.repositories.show(repository, digest, Proof(Visibility.MEMBERS))
             try:
                 await self._store.sync(digest)

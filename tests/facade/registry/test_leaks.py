@@ -210,7 +210,7 @@ async def test_no_message_and_no_block_gives_it_away(scene: Scene, member: bool)
         scene.look(f"{method} {path}", answer)
     assert not scene.found
     assert ("ipfs", 200) not in answered and ("ipfs", 304) not in answered and ("ipfs", 206) not in answered
-    assert (("mesh", 200) in answered) is True
+    assert ("mesh", 200) in answered
 
 
 async def test_a_node_says_nothing_of_it_of_its_own_accord(scene: Scene) -> None:
