@@ -1,8 +1,6 @@
 """A catalog that holds much, beside one that holds little."""
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -14,12 +12,12 @@ from typing import Final
 from node.digest import Digest
 from tests.bench.content import MANIFEST_TYPE, UpstreamStorage
 from tests.bench.context import OURS, Bench, alternate
-from tests.bench.fill import FILES, MANY, blob, fingerprint
+from tests.bench.fill import FILES, MANY, blob
+from tests.bench.filled import filled
 from tests.bench.load import requests_per_second
-from tests.bench.processes import running, tail
 from tests.bench.push import push_image
-from tests.bench.rows import Aim, MeasureError, Outcome, Row
-from tests.bench.servers import CACHE, layermesh
+from tests.bench.rows import Aim, Outcome, Row
+from tests.bench.servers import layermesh
 from tests.bench.wire import Wire
 
 _MUCH: Final = 1_000_000
@@ -66,25 +64,6 @@ def _first_heads(bench: Bench, store: Path) -> float:
 
 
 def _filled(bench: Bench, count: int) -> Path:
-    """A copy for this run of a store that is kept in the cache folder for the next one."""
-    kept = CACHE / f"own-{count}-{fingerprint()}"
-    if not kept.exists():
-        for old in CACHE.glob(f"own-{count}-*"):
-            shutil.rmtree(old)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        _fill(bench, kept, count)
+    """A copy for this run."""
+    kept = filled(bench, "own", count, _FILL_LIMIT_S, "--own")
     return Path(shutil.copytree(kept, bench.work / kept.name))
-
-
-def _fill(bench: Bench, kept: Path, count: int) -> None:
-    bench.say(f"filling a store with {count:,} blobs")
-    growing, log = CACHE / f"own-growing-{time.time_ns()}", bench.work / "fill.log"
-    command = [sys.executable, "-m", "tests.bench.fill", "--own", "--folder", str(growing), "--count", str(count)]
-    with running(command, log) as process:
-        try:
-            status = process.wait(_FILL_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise MeasureError(f"filling a store took longer than {_FILL_LIMIT_S} s: {tail(log)}") from None
-    if status:
-        raise MeasureError(f"filling a store: {tail(log)}")
-    growing.rename(kept)

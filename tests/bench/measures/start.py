@@ -1,18 +1,15 @@
 """From nothing to a node that serves, and what it costs to stand idle."""
 
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from tests.bench.context import Bench
-from tests.bench.fill import fingerprint
-from tests.bench.processes import free_port, memory_kib, running, tail, wait_ready
-from tests.bench.rows import Aim, MeasureError, Outcome, Row
-from tests.bench.servers import CACHE, node_command
+from tests.bench.filled import filled
+from tests.bench.processes import free_port, memory_kib, running, wait_ready
+from tests.bench.rows import Aim, Outcome, Row
+from tests.bench.servers import node_command
 
 _BLOBS: Final = 100_000
 _IDLE_S: Final = 5.0
@@ -27,9 +24,9 @@ def start(bench: Bench) -> Iterator[Outcome]:
     """
     rounds = range(bench.rounds + 1)
     empty = [_start(bench, bench.work / f"empty-{number}", idle=number == 1) for number in rounds]
-    filled_store = _filled_store(bench)
-    filled = [_start(bench, filled_store, idle=number == 1) for number in rounds]
-    for what, bound, started in (("empty store", 1.0, empty), (f"{_BLOBS:,} blobs", 2.0, filled)):
+    store = filled(bench, "store", _BLOBS, _FILL_LIMIT_S)
+    full = [_start(bench, store, idle=number == 1) for number in rounds]
+    for what, bound, started in (("empty store", 1.0, empty), (f"{_BLOBS:,} blobs", 2.0, full)):
         seconds = tuple(one[0] for one in started[1:])
         yield Row(bench.name, f"start to ready, {what}", "s", seconds, Aim.AT_MOST, bound=bound)
         yield Row(bench.name, f"resident memory, idle, {what}", "MiB", (started[1][1],), Aim.AT_MOST, bound=80)
@@ -47,24 +44,3 @@ def _start(bench: Bench, data: Path, idle: bool) -> tuple[float, float]:
         if idle:
             time.sleep(_IDLE_S)
         return seconds, memory_kib(process.pid)["VmRSS"] / 1024
-
-
-def _filled_store(bench: Bench) -> Path:
-    store = CACHE / f"store-{_BLOBS}-{fingerprint()}"
-    if store.exists():
-        return store
-    for old in CACHE.glob("store-*"):
-        shutil.rmtree(old)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    bench.say(f"filling a store with {_BLOBS:,} blobs")
-    growing, log = CACHE / f"store-growing-{time.time_ns()}", bench.work / "fill.log"
-    command = [sys.executable, "-m", "tests.bench.fill", "--folder", str(growing), "--count", str(_BLOBS)]
-    with running(command, log) as process:
-        try:
-            status = process.wait(_FILL_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise MeasureError(f"filling a store took longer than {_FILL_LIMIT_S} s: {tail(log)}") from None
-    if status:
-        raise MeasureError(f"filling a store: {tail(log)}")
-    growing.rename(store)
-    return store

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.e2e.network import Host
 from tests.e2e.process import Process
@@ -86,8 +87,8 @@ def _log_in(host: Host, environment: dict[str, str], program: str, logins: Mappi
 
 
 @dataclass(frozen=True, slots=True)
-class Podman:
-    """Podman with its storage in the test's folder."""
+class _Containers(ABC):
+    """A program of containers/image, with its configuration in the test's folder."""
 
     host: Host
     folder: Path
@@ -95,10 +96,12 @@ class Podman:
     mirrors: Mirrors
     servers: list[str] = field(default_factory=list)
 
+    program: ClassVar[str]
+
     @classmethod
     def start(cls, host: Host, mirrors: Mirrors) -> Self:
         """There is no daemon: its configuration is written."""
-        folder = host.folder / "podman"
+        folder = host.folder / cls.program
         return cls(host, folder, _configure(folder, mirrors), mirrors)
 
     def mirror(self, namespace: str, server: str) -> None:
@@ -111,9 +114,20 @@ class Podman:
         places = (self.mirrors.facade, *self.servers) if login else ()
         return self.attempt_with(image, {place: login for place in places if login})
 
+    @abstractmethod
     def attempt_with(self, image: str, logins: Mapping[str, Login]) -> str | None:
         """Pull an image with logins by place, and forget it again; None when it came, else what was said."""
-        _log_in(self.host, self.environment, "podman", logins)
+
+
+@dataclass(frozen=True, slots=True)
+class Podman(_Containers):
+    """Podman with its storage in the test's folder."""
+
+    program: ClassVar[str] = "podman"
+
+    def attempt_with(self, image: str, logins: Mapping[str, Login]) -> str | None:
+        """Implements `_Containers.attempt_with`."""
+        _log_in(self.host, self.environment, self.program, logins)
         policy = ["--signature-policy", str(self.folder / "policy.json")]
         if failure := said(self.host.attempt(self._podman("pull", *policy, image), environment=self.environment)):
             return failure
@@ -156,34 +170,14 @@ class Podman:
 
 
 @dataclass(frozen=True, slots=True)
-class Skopeo:
+class Skopeo(_Containers):
     """skopeo, copying into an OCI layout, which the test unpacks itself."""
 
-    host: Host
-    folder: Path
-    environment: dict[str, str]
-    mirrors: Mirrors
-    servers: list[str] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, host: Host, mirrors: Mirrors) -> Self:
-        """There is no daemon: its configuration is written."""
-        folder = host.folder / "skopeo"
-        return cls(host, folder, _configure(folder, mirrors), mirrors)
-
-    def mirror(self, namespace: str, server: str) -> None:
-        """Pull a namespace's images from the mirror, and from `server`, a host and port, where that fails."""
-        _add_mirror(self.folder, self.mirrors, namespace, server)
-        self.servers.append(server)
-
-    def attempt(self, image: str, login: Login | None) -> str | None:
-        """Pull an image, logged in at the mirror and at all servers; see `attempt_with`."""
-        places = (self.mirrors.facade, *self.servers) if login else ()
-        return self.attempt_with(image, {place: login for place in places if login})
+    program: ClassVar[str] = "skopeo"
 
     def attempt_with(self, image: str, logins: Mapping[str, Login]) -> str | None:
-        """Copy an image with logins by place, and forget it again; None when it came, else what was said."""
-        _log_in(self.host, self.environment, "skopeo", logins)
+        """Implements `_Containers.attempt_with`."""
+        _log_in(self.host, self.environment, self.program, logins)
         copy = [*self._skopeo(), "--override-arch", "amd64", "copy", f"docker://{image}", f"dir:{self.folder}/copied"]
         failure = said(self.host.attempt(["sh", "-c", _OWN_CACHE, *copy], environment=self.environment))
         shutil.rmtree(self.folder / "copied", ignore_errors=True)

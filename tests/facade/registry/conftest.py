@@ -1,4 +1,4 @@
-"""What the registry's wire tests share: a fake upstream, and a node in front of it."""
+"""What the registry's wire tests share: a fake upstream, a node in front of it, and one beside a member."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.facade.machine import Machine, machine
+from tests.facade.members import SECRET, member
+from tests.fakes.peer import FakePeer, fake_peer
 from tests.fakes.registry import FakeRegistry
 
 
@@ -19,3 +21,10 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 async def node(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Machine]:
     async with machine(tmp_path / "a", registry, namespaces=("docker.io", "ghcr.io")) as one:
         yield one
+
+
+@pytest.fixture
+async def beside(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[tuple[Machine, FakePeer]]:
+    """A node that reads the log of a member who says what a test wants."""
+    async with fake_peer(FakePeer(secret=SECRET)) as peer, member(tmp_path / "n", registry, peer) as node:
+        yield node, peer

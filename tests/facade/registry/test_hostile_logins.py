@@ -1,7 +1,5 @@
 """Access `passthrough` against clients that lie, and upstreams that answer something else."""
 
-import base64
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +9,8 @@ from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.gate import Gate
 from facade.upstream.config import Access, UpstreamConfig
 from node.visibility import Audience, Visibility
-from tests.facade.machine import Machine, Pulled, machine
+from tests.facade.logins import basic, get, pull, token
+from tests.facade.machine import Machine, machine
 from tests.facade.pusher import Pusher
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
@@ -20,10 +19,6 @@ from tests.fakes.registry_auth import Bearer
 
 NAME = "corp.test/team/secret"
 OPEN = "corp.test/team/open"
-
-
-def basic(user: str, password: str = "secret") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 ALICE, BOB, STRANGER = basic("alice"), basic("bob"), basic("mallory")
@@ -47,23 +42,6 @@ async def node(tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry) 
         yield one
 
 
-async def get(node: Machine, path: str, login: str | None = None, method: str = "GET") -> Pulled:
-    return await node.get(path, method, **({"Authorization": login} if login else {}))
-
-
-async def token(node: Machine, login: str | None = None) -> str:
-    answer = await get(node, TOKEN_PATH, login)
-    assert answer.status == 200
-    return f"Bearer {json.loads(answer.data)['token']}"
-
-
-async def pull(node: Machine, image: FakeImage, login: str | None) -> None:
-    assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).data == image.manifest.data
-    for blob in image.blobs:
-        assert (await get(node, f"/v2/{NAME}/blobs/{blob.digest}", login)).data == blob.data
-        await node.landed(blob.digest)
-
-
 @pytest.mark.parametrize(
     "form",
     [
@@ -77,7 +55,7 @@ async def test_an_empty_login_is_none_and_takes_nobodys_token(
 ) -> None:
     """The token of those without a login is the same for all: nobody may make it stand for a login that is refused."""
     image = corporate.push("team/open", make_image("open"), "v1")
-    await pull(node, secret, ALICE)  # upstream is known to judge logins by now
+    await pull(node, NAME, secret, ALICE)  # upstream is known to judge logins by now
     anybody = await token(node)
     async with node.session.post(f"{node.facade}{TOKEN_PATH}", data=form) as answer:
         assert answer.status == 200
@@ -160,10 +138,10 @@ async def test_a_registry_that_refuses_head_serves_who_may_read(
 ) -> None:
     """Docker and Podman then pull directly with GET, and so nothing may be refused that they would get."""
     if warm:
-        await pull(node, secret, BOB)
+        await pull(node, NAME, secret, BOB)
     corporate.fault("manifests", "*", Fault(status=status, method="HEAD"))
     corporate.fault("blobs", "*", Fault(status=status, method="HEAD"))
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     for path in ("manifests/v1", f"manifests/{secret.manifest.digest}", f"blobs/{secret.layers[0].digest}"):
         assert (await get(node, f"/v2/{NAME}/{path}", STRANGER)).status == 404
     layer = secret.layers[0]
@@ -183,7 +161,7 @@ async def _login_page(corporate: FakeRegistry, secret: FakeImage) -> None:
 async def test_an_answer_that_is_not_the_blob_grants_nothing(
     node: Machine, corporate: FakeRegistry, secret: FakeImage, login: str | None
 ) -> None:
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     await _login_page(corporate, secret)
     for method in ("HEAD", "GET"):
         for path in (f"blobs/{secret.layers[0].digest}", f"manifests/{secret.manifest.digest}", "manifests/v1"):
@@ -194,7 +172,7 @@ async def test_a_blob_that_anybody_may_read_opens_no_manifest(
     node: Machine, corporate: FakeRegistry, secret: FakeImage
 ) -> None:
     """Some registries guard manifests alone."""
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     layer = secret.layers[0]
     corporate.files["/storage"] = layer.data
     corporate.fault("blobs", layer.digest, Fault(location=f"{corporate.url}/storage"))
@@ -219,7 +197,7 @@ async def test_with_a_silent_upstream_nobody_is_told_what_is_here(
 async def test_patience_that_upstream_asks_for_is_passed_on(
     node: Machine, corporate: FakeRegistry, secret: FakeImage
 ) -> None:
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     corporate.fault("manifests", "*", Fault(status=429, retry_after="77"))
     answer = await get(node, f"/v2/{NAME}/manifests/{secret.manifest.digest}", BOB)
     assert answer.status == 429 and int(answer.headers["Retry-After"]) in (76, 77)

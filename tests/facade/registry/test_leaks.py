@@ -4,7 +4,6 @@ Every reader asks every route, under every name, for every digest of it; then ev
 gateway, as a stranger and as a member. What a node says of its own accord is read as well.
 """
 
-import base64
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +21,7 @@ from facade.upstream.credentials import Credentials, Login
 from node.cid import Cid
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST
+from tests.facade.logins import basic, pull
 from tests.facade.machine import Machine, Pulled, machine, until
 from tests.facade.pusher import Pusher
 from tests.fakes.faults import Fault
@@ -32,8 +32,8 @@ from tests.fakes.registry_auth import Basic
 
 CLUSTER_SECRET = b"a secret of the whole cluster"
 REPOSITORY, TAG = "hush/hidden", "unspoken"
-ALICE = "Basic " + base64.b64encode(b"alice:secret").decode()
-MALLORY = "Basic " + base64.b64encode(b"mallory:guess").decode()
+ALICE = basic("alice")
+MALLORY = basic("mallory", "guess")
 MEMBER_ID = "e" * 32
 MOUNT_SOURCES = (None, REPOSITORY, f"corp.test/{REPOSITORY}", f"pass.test/{REPOSITORY}", "docker.io/evil/x", "team/app")
 
@@ -86,15 +86,6 @@ def spoil(evil: FakeRegistry, images: tuple[FakeImage, ...]) -> None:
         evil.fault("manifests", manifest, Fault(data=b"{}", method="GET"))
 
 
-async def pull(node: Machine, namespace: str, image: FakeImage, login: str | None) -> None:
-    headers = {"Authorization": login} if login else {}
-    base = f"/v2/{namespace}/{REPOSITORY}"
-    assert (await node.get(f"{base}/manifests/{TAG}", **headers)).data == image.manifest.data
-    for blob in image.blobs:
-        assert (await node.get(f"{base}/blobs/{blob.digest}", **headers)).data == blob.data
-        await node.landed(blob.digest)
-
-
 @pytest.fixture
 async def scene(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Scene]:
     images = (make_image("lent", (2_500_000,)), make_image("passed", (2_500_000,)))
@@ -123,8 +114,8 @@ async def scene(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Scene]:
         ) as node:
             await until(lambda: bool(peer.greeted))
             await Pusher(node, "team/app").image(make_image("own", (1000,)), "v1")
-            await pull(node, "corp.test", images[0], None)
-            await pull(node, "pass.test", images[1], ALICE)
+            await pull(node, f"corp.test/{REPOSITORY}", images[0], None, TAG)
+            await pull(node, f"pass.test/{REPOSITORY}", images[1], ALICE, TAG)
             yield Scene(node, peer, images)
 
 
@@ -224,5 +215,5 @@ async def test_a_node_says_nothing_of_it_of_its_own_accord(scene: Scene) -> None
 
 async def test_those_who_may_read_it_still_do(scene: Scene) -> None:
     """The table above means something only while this holds."""
-    await pull(scene.node, "corp.test", scene.images[0], MALLORY)
-    await pull(scene.node, "pass.test", scene.images[1], ALICE)
+    await pull(scene.node, f"corp.test/{REPOSITORY}", scene.images[0], MALLORY, TAG)
+    await pull(scene.node, f"pass.test/{REPOSITORY}", scene.images[1], ALICE, TAG)

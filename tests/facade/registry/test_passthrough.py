@@ -1,26 +1,23 @@
 """Access `passthrough`: upstream judges each client by the login that the client itself shows."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from facade.cli.tls import server_context
 from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.gate import Gate
-from facade.registry.problems import Problem
-from facade.registry.requests import Listener
 from facade.upstream.config import Access, UpstreamConfig
-from facade.upstream.credentials import CLIENT, Credentials, Login
+from facade.upstream.credentials import Credentials, Login
 from facade.upstream.tags import TagPolicy
 from node.visibility import Audience, Visibility
-from tests.facade.machine import Machine, Pulled, machine
+from tests.facade.logins import basic, get, pull, token
+from tests.facade.machine import Machine, machine
 from tests.fakes.certificates import write_certificate
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
@@ -28,10 +25,6 @@ from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_auth import Bearer
 
 NAME = "corp.test/team/secret"
-
-
-def basic(user: str, password: str = "secret") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 ALICE, STRANGER = basic("alice"), basic("mallory")
@@ -60,23 +53,6 @@ async def node(tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry) 
         yield one
 
 
-async def get(node: Machine, path: str, login: str | None = None, method: str = "GET") -> Pulled:
-    return await node.get(path, method, **({"Authorization": login} if login else {}))
-
-
-async def token(node: Machine, login: str | None = None) -> str:
-    answer = await get(node, f"{TOKEN_PATH}?service=layermesh&scope=repository:{NAME}:pull", login)
-    assert answer.status == 200
-    return f"Bearer {json.loads(answer.data)['token']}"
-
-
-async def pull(node: Machine, image: FakeImage, login: str | None) -> None:
-    assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).data == image.manifest.data
-    for blob in image.blobs:
-        assert (await get(node, f"/v2/{NAME}/blobs/{blob.digest}", login)).data == blob.data
-        await node.landed(blob.digest)
-
-
 async def refusals(node: Machine, image: FakeImage, login: str | None) -> set[int]:
     """How every way to read the image is answered; no body holds any of it."""
     selectors = [f"manifests/{each}" for each in ("v1", image.manifest.digest)]
@@ -96,21 +72,21 @@ async def test_who_has_a_login_upstream_pulls_with_it_and_nobody_elses_is_used(
     node: Machine, corporate: FakeRegistry, secret: FakeImage, kind: str
 ) -> None:
     login = ALICE if kind == "basic" else await token(node, ALICE)
-    await pull(node, secret, login)
+    await pull(node, NAME, secret, login)
     used = {seen.headers.get("Authorization", "") for seen in corporate.asked("manifests")}
     assert not any("token-node" in each for each in used) and any("token-alice" in each for each in used)
 
 
 async def test_nobody_else_gets_it_once_it_is_here(node: Machine, secret: FakeImage) -> None:
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     assert await refusals(node, secret, None) == {401}
     assert await refusals(node, secret, STRANGER) == {404}
     assert await refusals(node, secret, await token(node)) == {404}
-    await pull(node, secret, basic("bob"))
+    await pull(node, NAME, secret, basic("bob"))
 
 
 async def test_nobody_else_hears_of_it(node: Machine, secret: FakeImage) -> None:
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     for digest in (secret.manifest.digest, *(blob.digest for blob in secret.blobs)):
         holding = await node.store.find(digest)
         assert holding is not None and holding.visibility is Visibility.PRIVATE
@@ -177,9 +153,9 @@ async def test_a_flight_that_was_refused_to_one_client_is_not_refused_to_another
 async def test_an_upstream_that_is_silent_opens_nothing_to_new_clients(
     node: Machine, corporate: FakeRegistry, secret: FakeImage
 ) -> None:
-    await pull(node, secret, ALICE)
+    await pull(node, NAME, secret, ALICE)
     await corporate.stop()
-    await pull(node, secret, ALICE)  # granted a moment ago
+    await pull(node, NAME, secret, ALICE)  # granted a moment ago
     assert await refusals(node, secret, basic("bob")) == {404, 503}
     assert await refusals(node, secret, None) == {404, 503}
 
@@ -215,9 +191,9 @@ async def test_a_tag_that_counts_for_what_it_meant_is_asked_for_by_that(
     config = UpstreamConfig.parse("corp.test", corporate.url, access=Access.PASSTHROUGH)
     config = replace(config, tags=(("*", TagPolicy.parse(rule)),))
     async with machine(tmp_path / "b", registry, upstreams=(config,), gate=Gate(clients=ClientLogins())) as node:
-        await pull(node, secret, ALICE)
+        await pull(node, NAME, secret, ALICE)
         corporate.delete("team/secret", "v1")
-        await pull(node, secret, basic("bob"))
+        await pull(node, NAME, secret, basic("bob"))
         assert (await get(node, f"/v2/{NAME}/manifests/v1", STRANGER)).status == 404
 
 
@@ -257,20 +233,22 @@ async def test_a_token_is_had_by_a_form_as_well(
     assert (await get(node, f"/v2/{NAME}/manifests/v1", login)).status == status
 
 
-async def test_a_token_is_renewed_soon_and_counts_for_as_long_as_a_pull_may_take() -> None:
-    now = 0.0
-    logins = ClientLogins(lambda: now)
-    answer = await logins.answer(make_mocked_request("GET", TOKEN_PATH, {"Authorization": ALICE}))
-    given = json.loads(answer.text or "")
-    assert given["expires_in"] <= 300
-    asked = make_mocked_request("GET", f"/v2/{NAME}/manifests/v1", {"Authorization": f"Bearer {given['token']}"})
-    now = 3600.0
-    logins.note(asked, Listener.FACADE)
-    assert CLIENT.get() == Login("alice", "secret")
-    now = 24 * 3600.0
-    with pytest.raises(Problem) as caught:
-        logins.note(asked, Listener.FACADE)
-    assert caught.value.headers["WWW-Authenticate"].endswith(',error="invalid_token"')
+async def test_a_token_is_renewed_soon_and_counts_for_as_long_as_a_pull_may_take(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    now = [0.0]
+    upstreams = (UpstreamConfig.parse("corp.test", corporate.url, access=Access.PASSTHROUGH),)
+    gate = Gate(clients=ClientLogins(lambda: now[0]))
+    async with machine(tmp_path / "a", registry, upstreams=upstreams, gate=gate) as node:
+        given = json.loads((await get(node, TOKEN_PATH, ALICE)).data)
+        assert given["expires_in"] <= 300
+        path, login = f"/v2/{NAME}/manifests/v1", f"Bearer {given['token']}"
+        now[0] = 3600.0
+        assert (await get(node, path, login)).data == secret.manifest.data
+        now[0] = 24 * 3600.0
+        answer = await get(node, path, login)
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].endswith(',error="invalid_token"')
 
 
 async def test_own_repositories_and_the_docker_mirror_are_as_without(node: Machine, secret: FakeImage) -> None:
@@ -304,4 +282,4 @@ async def test_under_tls_a_token_is_to_be_had_there_as_well(
     async with machine(tmp_path / "a", registry, upstreams=upstreams, gate=gate, tls=tls) as node:
         asked = (await get(node, "/v2/")).headers["WWW-Authenticate"]
         assert asked.startswith(f'Bearer realm="{node.facade}{TOKEN_PATH}"') and node.facade.startswith("https://")
-        await pull(node, secret, await token(node, ALICE))
+        await pull(node, NAME, secret, await token(node, ALICE))
