@@ -147,8 +147,15 @@ class Where:
             namespace = reference.repository.namespace
             if namespace.lower() not in self._namespaces:
                 raise NotFoundError(f"{reference}: registry namespace {namespace!r} is not configured here")
-            raise NotFoundError(f"{reference}: this tag has not been pulled through this node; ask with the digest")
+            ask = f"ask with the digest{await self._hint(reference.repository.name, reference.selector)}"
+            raise NotFoundError(f"{reference}: this tag has not been pulled through this node; {ask}")
         return own.digest, own.seen_at, None
+
+    async def _hint(self, name: str, tag: Tag) -> str:
+        """How an own repository of this name is asked for, where it has the tag: people leave the address out."""
+        name = name.removeprefix("library/")
+        known = await self._owned.tag(name, tag)
+        return f", or for the cluster's own: {self._facade}/{name}:{tag}" if known else ""
 
     async def _own(self, name: str, tag: Tag) -> Digest:
         content = await self._owned.tag(name, tag)

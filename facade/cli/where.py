@@ -24,7 +24,8 @@ from node.manifest import INDEX_TYPES
 def command(config: Path | None, as_json: bool, asked: str, **flags: object) -> None:
     """Show where the blobs of an image, or one blob, are: on this node, and with which live peers.
 
-    REF is an image as Docker writes it (alpine, ghcr.io/org/app:1.2), DIGEST a sha256:... or sha512:...
+    REF is an image as Docker writes it (alpine, ghcr.io/org/app:1.2; what was pushed here by the name it was pushed by,
+    127.0.0.1:5050/team/app:1), DIGEST a sha256:... or sha512:...
     """
     parse_asked(asked)  # refuses what cannot be a name before anybody is asked
     answer = ask(load(flags, os.environ, config).admin.listen.address, "/api/where", {"ref": asked})

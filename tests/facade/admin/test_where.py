@@ -125,3 +125,11 @@ async def test_a_name_behind_the_facade_is_an_own_repository(where: Where, known
 async def test_an_own_tag_that_nobody_pushed_is_not_found(where: Where) -> None:
     with pytest.raises(NotFoundError, match="no own repository"):
         await where.answer("127.0.0.1:5050/team/app:v1", 0.0)
+
+
+async def test_a_tag_that_is_only_an_own_repositorys_is_told_by_the_name_it_has(known: Known, where: Where) -> None:
+    content = Content(known.keep(b"own"), 3)
+    known.owned.tags["team/app", "v1"] = known.owned.tags["app", "v1"] = content
+    for name in ("team/app", "app"):
+        with pytest.raises(NotFoundError, match=rf"or for the cluster's own: 127\.0\.0\.1:5050/{name}:v1$"):
+            await where.answer(f"{name}:v1", 0.0)
