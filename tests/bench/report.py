@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +28,7 @@ _SIGNS: Final = {
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
     """Print one table."""
-    table = Table(title="layermesh bench: medians of alternating runs")
+    table = Table(title=f"layermesh bench: medians of alternating runs; TCP: {_congestion_control()}")
     for title in ("", "layermesh", "unit", "peer", "peer's", "result", "target", "met"):
         table.add_column(title, justify="right" if title in ("layermesh", "peer's", "result", "target") else "left")
     before = ""
@@ -91,8 +92,15 @@ def _machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
         "python": platform.python_version(),
+        "tcp_congestion_control": _congestion_control(),
         **{library: version(library) for library in _LIBRARIES},
     }
+
+
+def _congestion_control() -> str:
+    """The machine's: where it paces (BBR), that is what limits a server on loopback."""
+    with socket.socket() as plain:
+        return plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:

@@ -43,3 +43,19 @@ def test_a_port_in_use_names_the_flag_and_leaves_nothing_bound(taken: int) -> No
 def test_an_address_of_another_machine_is_refused(host: str, message: str) -> None:
     with pytest.raises(StartError, match=message), bound({"mesh": Address(host, 0)}):
         pass
+
+
+@pytest.mark.parametrize(("host", "unpaced"), [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False)])
+def test_only_what_is_sent_on_loopback_is_free_of_the_machines_congestion_control(host: str, unpaced: bool) -> None:
+    with socket.socket() as plain:
+        default = _congestion_control(plain)
+    with bound({"facade": Address(host, 0)}) as listeners:
+        listener = listeners["facade"]
+        place = ("127.0.0.1" if host == "0.0.0.0" else host, listener.address.port)
+        listener.socket.setblocking(True)
+        with socket.create_connection(place, timeout=5), listener.socket.accept()[0] as accepted:
+            assert _congestion_control(accepted) == ("reno" if unpaced else default)
+
+
+def _congestion_control(of: socket.socket) -> str:
+    return of.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
