@@ -49,9 +49,14 @@ class Section:
 
 def car_header(roots: Sequence[Cid]) -> bytes:
     """What an archive begins with, `roots` being one or more."""
+    return header_naming([root.raw for root in roots])
+
+
+def header_naming(roots: Sequence[bytes]) -> bytes:
+    """As `car_header`, the roots being the bytes of CIDs of any kind."""
     parts = [_ROOTS, _cbor_head(0x80, len(roots))]
     for root in roots:
-        parts += (_ROOT_HEAD, _cbor_head(0x40, 1 + RAW_LENGTH), b"\x00", root.raw)
+        parts += (_ROOT_HEAD, _cbor_head(0x40, 1 + len(root)), b"\x00", root)
     body = b"".join((*parts, _VERSION_1))
     return varint(len(body)) + body
 

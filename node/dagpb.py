@@ -40,6 +40,8 @@ class PbLink:
     block: BlockName
     name: str
     tsize: int
+    is_v0: bool = False
+    """Whether the block is named by a CIDv0 there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class PbNode:
     data: bytes
     links: tuple[PbLink, ...]
     sizes: tuple[int, ...]
+    fanout: int = 0
+    """How many children a shard of a directory has at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +101,19 @@ def parse_pb(block: bytes) -> PbNode:
             raise InvalidError("block: it is no dag-pb node")
     if data is None:
         raise InvalidError("block: it is a dag-pb node without UnixFS in it")
-    kind, own, sizes = _unixfs(data)
+    kind, own, sizes, fanout = _unixfs(data)
     if kind in (Kind.FILE, Kind.RAW) and len(sizes) != len(links):
         raise InvalidError(f"block: it says the sizes of {len(sizes)} parts and links to {len(links)}")
-    return PbNode(kind, own, tuple(links), sizes)
+    return PbNode(kind, own, tuple(links), sizes, fanout)
 
 
 def _link(body: bytes) -> PbLink:
     block: BlockName | None = None
-    name, tsize = "", 0
+    name, tsize, is_v0 = "", 0, False
     for number, value in _fields(body):
         if number == 1 and isinstance(value, bytes) and block is None:
             block, end = read_name(value)
+            is_v0 = value[:1] == b"\x12"
             if end != len(value):
                 raise InvalidError("block: a link is no CID")
         elif number == 2 and isinstance(value, bytes):
@@ -122,12 +127,12 @@ def _link(body: bytes) -> PbLink:
             raise InvalidError("block: a link has what no link has")
     if block is None:
         raise InvalidError("block: a link names no block")
-    return PbLink(block, name, tsize)
+    return PbLink(block, name, tsize, is_v0)
 
 
-def _unixfs(data: bytes) -> tuple[Kind, bytes, tuple[int, ...]]:
+def _unixfs(data: bytes) -> tuple[Kind, bytes, tuple[int, ...], int]:
     kind: Kind | None = None
-    own, sizes = b"", []
+    own, sizes, fanout = b"", [], 0
     for number, value in _fields(data):
         if number == 1 and isinstance(value, int) and value in _KINDS:
             kind = Kind(value)
@@ -135,11 +140,13 @@ def _unixfs(data: bytes) -> tuple[Kind, bytes, tuple[int, ...]]:
             own = value
         elif number == 4 and isinstance(value, int):
             sizes.append(value)
+        elif number == 6 and isinstance(value, int):
+            fanout = value
         elif number in (1, 2, 4):
             raise InvalidError("block: it is no UnixFS node")
     if kind is None:
         raise InvalidError("block: it is no UnixFS node")
-    return kind, own, tuple(sizes)
+    return kind, own, tuple(sizes), fanout
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
