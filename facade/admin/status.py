@@ -13,6 +13,7 @@ import msgspec
 
 from cluster.cluster import PeerState, PeerStatus
 from facade.clock import ClockWatch
+from facade.gateways import GatewayStatus
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
 from facade.upstream.breaker import BreakerState
@@ -66,6 +67,14 @@ class UpstreamReport(msgspec.Struct, frozen=True):
     endpoints: list[EndpointReport]
 
 
+class GatewayReport(msgspec.Struct, frozen=True):
+    """One IPFS gateway that blobs may come from; `set_aside` says why it is not asked at present."""
+
+    url: str
+    set_aside: str | None
+    received_bytes: int
+
+
 class StatusReport(msgspec.Struct, frozen=True):
     """A node at a glance; sizes in bytes, times in seconds."""
 
@@ -84,6 +93,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     served_bytes: dict[str, int]
     fetched_bytes: dict[str, int]
     upstreams: list[UpstreamReport]
+    gateways: list[GatewayReport]
     warnings: list[str]
 
 
@@ -134,6 +144,7 @@ class Running:
     clock: ClockWatch
     started: float
     """`time.monotonic()` at the start."""
+    gateways: Callable[[], Sequence[GatewayStatus]] = tuple
 
     def peers_by_state(self) -> dict[str, int]:
         """How many peers are in each state, every state named."""
@@ -164,6 +175,7 @@ async def status(node: Running) -> StatusReport:
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
         upstreams=[_upstream(node, config) for config in node.upstreams],
+        gateways=[GatewayReport(each.url, each.set_aside, each.received_bytes) for each in node.gateways()],
         warnings=[
             *_disk_warnings(free, node.data),
             *([node.clock.warning] if node.clock.warning else []),
@@ -171,6 +183,7 @@ async def status(node: Running) -> StatusReport:
             *_peer_warnings(node.cluster.peers()),
             *await _conflict_warnings(node),
             *_upstream_warnings(node),
+            *(f"gateway {each.url} is not asked now: {each.set_aside}" for each in node.gateways() if each.set_aside),
         ],
     )
 

@@ -24,13 +24,17 @@ from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
+from facade.gateways import Gateways, GatewaySource, open_gateways
 from facade.hosts import foreign
+from facade.ipfs import Ipfs
 from facade.metrics import Metrics
+from facade.networks import Networks
 from facade.registry.app import Registry, open_registry
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
 from facade.registry.requests import Listener as RegistryListener
+from facade.sources import NetworkName
 from facade.upstream.client import Upstreams
 from facade.watching import follow
 from node.serve import gateway_routes
@@ -56,7 +60,10 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         Background() as background,
-        open_registry(store, cluster, upstreams, facade, metrics, gate) as registry,
+        open_gateways(wiring.gateways) as gateways,
+        open_registry(
+            store, cluster, upstreams, facade, metrics, gate, _networks(wiring, store, cluster, gateways)
+        ) as registry,
     ):
         tls = _look_after(background, clock, guarding, logins)
         running = Running(
@@ -74,6 +81,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             readiness=Readiness(),
             clock=clock,
             started=started,
+            gateways=gateways.status,
         )
         _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster, registry)}
@@ -83,6 +91,11 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _networks(wiring: Wiring, store: Store, cluster: Cluster, gateways: Gateways) -> Ipfs:
+    """The IPFS networks that blobs may come from."""
+    return Networks({NetworkName.GATEWAYS: GatewaySource(store, cluster, gateways)} if wiring.gateways else {})
 
 
 def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:

@@ -38,6 +38,8 @@ class Wiring:
     tls: Mapping[str, ssl.SSLContext]
     """By namespace, for those that have an authority of their own."""
     guarding: Guarding
+    gateways: tuple[URL, ...] = ()
+    """IPFS gateways that are asked for public blobs."""
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -89,6 +91,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             if table.ca_file is not None
         },
         guarding=guarding,
+        gateways=tuple(URL(url) for url in configuration.node.gateways),
     )
 
 

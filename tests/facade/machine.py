@@ -15,6 +15,7 @@ from yarl import URL
 
 from cluster.cluster import Cluster, open_cluster
 from cluster.config import ClusterConfig, Timings
+from facade.gateways import GatewaySource, open_gateways
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
 from facade.registry.gate import Gate
@@ -191,9 +192,11 @@ async def machine(
     tls: ssl.SSLContext | None = None,
     limits: Limits = QUICK_LIMITS,
     timings: Timings = QUICK_TIMINGS,
+    gateways: tuple[URL, ...] = (),
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
+    It asks the IPFS `gateways` for what anybody may have.
     `tls`, with a certificate of the test's authority, is for its registry listeners.
     """
     configs = upstreams or tuple(
@@ -211,7 +214,8 @@ async def machine(
         app = mesh_app(store, cluster)
         await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate))
+        ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
+        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)
         session = await stack.enter_async_context(_client(tls))
