@@ -91,8 +91,20 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             if table.ca_file is not None
         },
         guarding=guarding,
-        gateways=tuple(URL(url) for url in configuration.node.gateways),
+        gateways=tuple(_gateway(url) for url in configuration.node.gateways),
     )
+
+
+def _gateway(text: str) -> URL:
+    """The address of an IPFS gateway.
+
+    Raises:
+        InvalidError: when there is more in it than a host, a port and a path.
+    """
+    url = URL(text)
+    if url.user or url.password or url.query_string or url.fragment:
+        raise InvalidError(f"gateway {url.with_user(None)}: http(s)://HOST[:PORT][/PATH] is expected, without a login")
+    return url
 
 
 def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]:

@@ -16,6 +16,7 @@ from yarl import URL
 from cluster.cluster import Cluster, open_cluster
 from cluster.config import ClusterConfig, Timings
 from facade.gateways import GatewaySource, open_gateways
+from facade.ipfs import NO_IPFS
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
 from facade.registry.gate import Gate
@@ -214,7 +215,8 @@ async def machine(
         app = mesh_app(store, cluster)
         await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
+        opened = await stack.enter_async_context(open_gateways(gateways))
+        ipfs = GatewaySource(store, cluster, opened) if gateways else NO_IPFS
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)

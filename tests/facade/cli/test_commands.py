@@ -43,6 +43,7 @@ STATUS = {
             ],
         }
     ],
+    "gateways": [{"url": "http://gw.test:8080", "set_aside": None, "received_bytes": 3072}],
     "warnings": ["eth9: no multicast"],
 }
 PEER = {
@@ -197,6 +198,7 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
     out = capsys.readouterr().out
     for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
         assert text in out
+    assert "http://gw.test:8080, 3.0 KiB from it" in out
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],
         ["a.b", "https://a.b/", "yes", "refuse", "open"],
