@@ -52,12 +52,13 @@ class Timings:
     pin_stall_s: float = PIN_STALL_S
 
 
+DEFAULT_TIMINGS: Final = Timings()
+
+
 class Kubo:
     """`Network` on a daemon. Made by `open_kubo`; `run` it beside, so that it is known how the daemon is."""
 
-    def __init__(
-        self, store: Store, rpc: Rpc, uploads: Rpc, session: aiohttp.ClientSession, timings: Timings = Timings()
-    ) -> None:
+    def __init__(self, store: Store, rpc: Rpc, uploads: Rpc, session: aiohttp.ClientSession, timings: Timings) -> None:
         """`uploads` has a connection for each request; `session` reads from the gateway."""
         self.known = Health("Kubo has not been looked at yet")
         """How it was when it was looked at last."""
@@ -243,7 +244,7 @@ class Kubo:
 
 
 @asynccontextmanager
-async def open_kubo(store: Store, endpoint: Endpoint, timings: Timings = Timings()) -> AsyncIterator[Kubo]:
+async def open_kubo(store: Store, endpoint: Endpoint, timings: Timings = DEFAULT_TIMINGS) -> AsyncIterator[Kubo]:
     """The network of the daemon at `endpoint`, which need not be there."""
     async with (
         open_session(endpoint) as asking,
