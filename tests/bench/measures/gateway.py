@@ -41,10 +41,16 @@ def gateway(bench: Bench) -> Iterator[Outcome]:
 
 
 def _cid(node: Server, digest: str) -> str:
-    """Under which CID the node holds a blob."""
-    with closing(HTTPConnection("127.0.0.1", node.admin, timeout=_LIMIT_S)) as connection:
-        connection.request("GET", f"/api/where?ref={digest}")
-        return str(json.load(connection.getresponse())["blobs"][0]["cid"])
+    """Under which CID the node holds a blob, once it has entered it in its store."""
+    deadline = time.monotonic() + _LIMIT_S
+    while time.monotonic() < deadline:
+        with closing(HTTPConnection("127.0.0.1", node.admin, timeout=_LIMIT_S)) as connection:
+            connection.request("GET", f"/api/where?ref={digest}")
+            blob = json.load(connection.getresponse())["blobs"][0]
+        if blob["cid"] is not None:
+            return str(blob["cid"])
+        time.sleep(0.02)
+    raise MeasureError(f"the node did not enter {digest} within {_LIMIT_S} s")
 
 
 def _leaves(node: Server, root: str) -> list[Cid]:
