@@ -268,6 +268,19 @@ async def test_a_fetch_that_hangs_is_waited_for_within_limits(tmp_path: Path, mo
             assert await mine.block(root) is None
 
 
+async def test_a_node_that_stops_waits_for_no_peer(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=patient(stall_s=30.0, leaf_s=30.0)) as mine:
+        peer.faults.stall_after = 3 * 1024 * 1024
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.block(root)
+        waiting = asyncio.ensure_future(mine.block(DAG.leaf(4).cid))
+        await until(lambda: mine.metrics.fetched_bytes["peer"] > 1024 * 1024)
+        async with asyncio.timeout(3):
+            await mine.runner.shutdown()
+            assert await waiting is None
+
+
 async def test_so_many_blobs_are_fetched_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facade.sidecar.blocks.BLOCK_S", 0.5)
     monkeypatch.setattr("facade.sidecar.fetches.MOST_AT_ONCE", 2)
