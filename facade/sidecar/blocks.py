@@ -15,10 +15,10 @@ from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
 from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.formats import RAW_BLOCK, Format, read_question
 from node.http import FileRange
 from node.lent import LentLeaf
 from node.sending import HasFileno
-from node.serve import RAW_BLOCK
 from node.store import Store
 from node.visibility import Visibility
 
@@ -171,13 +171,12 @@ class Blocks:
 
 
 def _is_block(request: web.Request) -> bool:
-    """Whether a raw block is asked for; the query wins over `Accept` (Trustless Gateway, section 2.2.2)."""
     if not request.path.startswith("/ipfs/"):
         return False
-    wanted = request.query.get("format")
-    return wanted == "raw" or (
-        wanted is None and any(RAW_BLOCK in line for line in request.headers.getall(hdrs.ACCEPT, ()))
-    )
+    try:
+        return read_question(request.query, request.headers.getall(hdrs.ACCEPT, ())).format is Format.RAW
+    except InvalidError:
+        return False
 
 
 def _asked(request: web.Request) -> str:
