@@ -51,7 +51,7 @@ def gateway_routes(
     """`GET|HEAD /ipfs/{cid}[/{path}]`.
 
     A `strict` gateway answers with what can be verified alone, raw blocks and CARs: 400 where no format is asked for.
-    Peers read parts of plain files, whose leaves they verify, so the one for them is not.
+    The one for peers is not: they read parts of plain files, whose leaves they verify.
     """
     gateway = _Gateway(store, may_read, on_sent or (lambda _count, _request: None), strict)
     return [web.get("/ipfs/{path:.+}", gateway.answer)]
