@@ -10,7 +10,7 @@ import click
 
 from node.errors import InvalidError, LayermeshError
 
-NAMES: Final = ("up", "status", "peers", "where", "backup", "restore", "version")
+NAMES: Final = ("up", "status", "peers", "where", "backup", "restore", "ipfs", "version")
 _FAILED: Final = 1
 _USAGE: Final = 2
 
