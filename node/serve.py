@@ -40,6 +40,8 @@ OnSent = Callable[[int, web.Request], None]
 Chunks = AsyncGenerator[bytes, None] | AsyncGenerator[bytearray, None]
 Encode = Callable[[AsyncGenerator[Piece, None]], Chunks]
 MAX_SEGMENTS: Final = 64
+_PROBE: Final = Name(Inline(Codec.RAW, b""))
+"""`node.cid.IDENTITY_PROBE`, which is answered however it is asked for."""
 _NOT_HERE: Final = "not here\n"
 _IMMUTABLE: Final = "public, max-age=29030400, immutable"
 _log: Final = structlog.get_logger(__name__)
@@ -83,7 +85,7 @@ class _Gateway:
             raise InvalidError("Service-Worker: none is served here")
         root, path = _content_path(request)
         question = read_question(request.query, request.headers.getall(hdrs.ACCEPT, ()))
-        if question.format is Format.PLAIN and self._strict:
+        if question.format is Format.PLAIN and self._strict and root != _PROBE:
             raise InvalidError("?format=raw or ?format=car is expected: nothing is served that cannot be verified")
         held = Held(self._store, lambda visibility: self._may_read(request, visibility))
         asked = _Asked(request, question, held, await Dags(held).resolve(root, path))
