@@ -10,7 +10,9 @@ import click
 
 from node.errors import InvalidError, LayermeshError
 
-NAMES: Final = ("up", "status", "peers", "where", "backup", "restore", "version")
+NAMES: Final = ("up", "status", "peers", "where", "export", "import", "backup", "restore", "version")
+_MODULES: Final = {"import": "importing"}
+"""Of commands that are called as no module can be."""
 _FAILED: Final = 1
 _USAGE: Final = 2
 
@@ -24,7 +26,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in NAMES:
             return None
-        command: click.Command = importlib.import_module(f"facade.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"facade.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def resolve_command(
