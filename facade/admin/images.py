@@ -14,7 +14,7 @@ from facade.registry.admitting import Admitting, Brought
 from facade.registry.images import Images
 from facade.settings import Address
 from node.digest import Digest
-from node.errors import InvalidError, LayermeshError, NotFoundError
+from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.http import FileRange, parse_range
 from node.layout import ImageName
 from node.manifest import Manifest
@@ -122,8 +122,11 @@ class WholeImages:
         repository, selector = reference.repository, reference.selector
         try:
             found = await self._images.manifest(repository, selector)
-        except NotFoundError as error:
-            raise NotFoundError(f"{error}{await self._hint(reference)}") from None
+        except (NotFoundError, DeniedError, UnreachableError) as error:
+            if hint := await self._hint(reference):
+                raise NotFoundError(f"{reference}: {error}; {hint}") from None
+            kind = next(kind for kind in (NotFoundError, DeniedError, UnreachableError) if isinstance(error, kind))
+            raise kind(f"{reference}: {error}") from None
         return _json(_report(repository, selector if isinstance(selector, Tag) else None, found))
 
     async def manifest(self, request: web.Request) -> web.Response:
@@ -194,7 +197,7 @@ class WholeImages:
         if reference.repository.namespace == OWN or not isinstance(selector, Tag):
             return ""
         known = await self._store.owned.tag(name, selector)
-        return f"; the cluster's own is asked for as {self._facade}/{name}:{selector}" if known else ""
+        return f"the cluster's own is asked for as {self._facade}/{name}:{selector}" if known else ""
 
 
 class _Fetching:

@@ -191,8 +191,11 @@ def _others(folder: Path, images: Sequence[Image]) -> list[dict[str, Any]]:
     """What the folder lists already, and will list still."""
     if not (folder / INDEX_FILE).exists():
         return []
-    with open_folder_layout(folder) as layout:
-        return others(layout.small((INDEX_FILE,), MAX_MANIFEST_BYTES), [image.name for image in images])
+    try:
+        with open_folder_layout(folder) as layout:
+            return others(layout.small((INDEX_FILE,), MAX_MANIFEST_BYTES), [image.name for image in images])
+    except InvalidError as error:
+        raise InvalidError(f"{folder}: {error}") from None
 
 
 def _query(repository: Repository, digest: Digest) -> dict[str, str]:

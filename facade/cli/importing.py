@@ -51,13 +51,13 @@ def command(
     """
     admin = load(flags, os.environ, config).admin.listen.address
     wanted = Platform.parse(platform) if platform else None
-    with _opened(source) as layout:
-        try:
+    try:
+        with _opened(source) as layout:
             images = brought_images(layout, name, wanted)
             names = _admit(admin, images, public=public, checked=True)
             sent = _bring(admin, layout, images, show=not as_json)
-        except (InvalidError, MismatchError) as error:
-            raise type(error)(f"{source}: {error}") from None
+    except (InvalidError, MismatchError) as error:
+        raise type(error)(f"{source}: {error}") from None
     _admit(admin, images, public=public, checked=False)
     _show(source, names, images, sent, as_json=as_json)
 

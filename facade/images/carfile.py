@@ -77,12 +77,12 @@ def open_car(file: FilePath) -> Iterator[CarLayout]:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidError(f"{file}: {error.strerror}") from None
+        raise InvalidError(f"{error.strerror}") from None
     try:
         root, start = _root(descriptor)
         yield CarLayout(descriptor, root, _places(descriptor, start))
     except OSError as error:
-        raise InvalidError(f"{file}: {error.strerror}") from None
+        raise InvalidError(f"{error.strerror}") from None
     finally:
         os.close(descriptor)
 

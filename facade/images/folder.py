@@ -58,7 +58,7 @@ def open_folder_layout(folder: FilePath) -> Iterator[FolderLayout]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidError(f"{folder}: {error.strerror}") from None
+        raise InvalidError(f"{error.strerror}") from None
     try:
         yield FolderLayout(descriptor)
     finally:

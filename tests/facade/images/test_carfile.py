@@ -133,7 +133,7 @@ def test_more_blocks_than_memory_is_meant_for_are_refused(file: FilePath, monkey
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: FilePath) -> None:
-    with pytest.raises(InvalidError, match=r"no\.car: No such file"), open_car(tmp_path / "no.car"):
+    with pytest.raises(InvalidError, match="No such file"), open_car(tmp_path / "no.car"):
         pass
 
 
