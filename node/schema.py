@@ -1,4 +1,4 @@
-"""The tables of the catalog's database, version 6.
+"""The tables of the catalog's database, version 7.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
@@ -6,14 +6,14 @@ ever told. `links` says what a repository names, which is a claim; `fetched` wha
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
 `rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
 written here. `blobs.mtime_ns` is 0 when the file must be verified before
-it is used. `mappings` are those of blobs that were held once. `foreign_roots` are DAGs of other tools (`node.foreign`),
-`whole` once all that came of one is kept; their blocks have bytes of their own (`data`), or are a part of the blob
-`within`. `tags.lasting` is 1 for what an operator brought as a file.
+it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand. `foreign_roots` are DAGs
+of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have bytes of their own
+(`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator brought as a file.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -44,8 +44,15 @@ TOLD_BY: Final = """
 ALTER TABLE records ADD COLUMN told_by TEXT NOT NULL DEFAULT '';
 CREATE INDEX records_told_by ON records (told_by) WHERE told_by != '';
 """
+DROPPED: Final = """
+CREATE TABLE dropped (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    cid BLOB NOT NULL,
+    size INTEGER NOT NULL
+);
+"""
 FOREIGN: Final = """
-CREATE TABLE mappings (digest BLOB NOT NULL UNIQUE, cid BLOB NOT NULL, size INTEGER NOT NULL);
 CREATE TABLE foreign_roots (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     cid BLOB NOT NULL UNIQUE,
@@ -124,6 +131,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{FOREIGN}{LASTING}"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: FOREIGN, 5: LASTING}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}{FOREIGN}{LASTING}"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED, 5: FOREIGN, 6: LASTING}
 """What leads from each older version to the next."""

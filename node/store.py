@@ -131,6 +131,13 @@ class Store:
         entry = await self._catalog.entry_of_cid(cid)
         return entry.holding(self._clock()) if entry else None
 
+    async def dropped(self, digest: Digest) -> tuple[Cid, int] | None:
+        """The CID and size of a blob that was here once; None when it was not, or that cannot be told now."""
+        try:
+            return await self._catalog.dropped(digest)
+        except UnreachableError:
+            return None
+
     @asynccontextmanager
     async def read(self, digest: Digest) -> AsyncIterator[BlobFile]:
         """Open a blob for reading. A file that was touched since it was verified is verified again first.
@@ -187,14 +194,6 @@ class Store:
             within, offset = leaf[0].holding(now), leaf[1] * LEAF_BYTES
             return Block(cid, min(LEAF_BYTES, within.size - offset), within.visibility, within=within, offset=offset)
         return None
-
-    async def mapping(self, digest: Digest) -> tuple[Cid, int] | None:
-        """The CID and size of a blob that was held here once, as this node computed them; None when it was not.
-
-        Raises:
-            UnreachableError: when the catalog cannot be read.
-        """
-        return await self._catalog.mapping(digest)
 
     async def dag(self, digest: Digest) -> Dag | None:
         """The DAG of a blob held; None when it is not here.

@@ -69,6 +69,10 @@ KEYS: Final = (
         "a registry and its endpoint; again for a further one",
         repeatable=True,
     ),
+    Key("node", "ipfs", "--ipfs", "embedded|kubo=URL", "the IPFS network: this node alone, or a Kubo by its RPC"),
+    Key("node", "ipfs_auth_file", None, "FILE", "login for Kubo's RPC: bearer:TOKEN or basic:USER:PASSWORD"),
+    Key("node", "ipfs_ca_file", None, "FILE", "certificates (PEM) that are trusted for Kubo's RPC"),
+    Key("node", "ipfs_gateway", None, "URL", "where Kubo's gateway is, if it is not where Kubo says"),
     Key("cluster", "open_gateway", "--open-gateway", "", "let anybody read public blobs although there is a secret"),
     Key("facade", "insecure", "--insecure", "", "allow listeners beyond loopback, unprotected"),
     Key("facade", "htpasswd", None, "FILE", "the facade's users, with bcrypt hashes (htpasswd -B)"),
@@ -76,6 +80,7 @@ KEYS: Final = (
     Key("facade", "tls_cert", None, "FILE", "certificate of the facade and docker mirror, with its chain (PEM)"),
     Key("facade", "tls_key", None, "FILE", "key of that certificate (PEM)"),
     Key("facade", "credentials", None, "FILE", "Docker config.json with logins for upstreams"),
+    Key("node", "gateways", "--gateway", "URL", "an IPFS gateway to fetch public blobs from", repeatable=True),
     Key("node", "log", None, "text|json", "how log lines look"),
     Key("node", "log_level", None, "debug|info|warning|error", "what is logged"),
 )

@@ -25,13 +25,18 @@ from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
+from facade.gateways import Gateways, GatewaySource, open_gateways
 from facade.hosts import foreign
+from facade.ipfs import Ipfs
+from facade.kubo import RunningKubo, run_kubo
 from facade.metrics import Metrics
+from facade.networks import Networks
 from facade.registry.app import Registry, open_registry
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
 from facade.registry.requests import Listener as RegistryListener
+from facade.sources import NetworkName
 from facade.upstream.client import Upstreams
 from facade.watching import follow
 from node.serve import gateway_routes
@@ -56,8 +61,12 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         open_store(wiring.data) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
+        _kubo(wiring, store, cluster) as kubo,
         Background() as background,
-        open_registry(store, cluster, upstreams, facade, metrics, gate) as registry,
+        open_gateways(wiring.gateways) as gateways,
+        open_registry(
+            store, cluster, upstreams, facade, metrics, gate, _networks(wiring, store, cluster, kubo, gateways)
+        ) as registry,
     ):
         tls = _look_after(background, clock, guarding, logins)
         running = Running(
@@ -75,6 +84,8 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             readiness=Readiness(),
             clock=clock,
             started=started,
+            gateways=gateways.status,
+            kubo=kubo,
         )
         _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster, registry)}
@@ -84,6 +95,25 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _networks(wiring: Wiring, store: Store, cluster: Cluster, kubo: RunningKubo | None, gateways: Gateways) -> Ipfs:
+    """The IPFS networks that blobs may come from, in their order."""
+    networks: dict[NetworkName, Ipfs] = {}
+    if kubo is not None:
+        networks[NetworkName.KUBO] = kubo.source
+    if wiring.gateways:
+        networks[NetworkName.GATEWAYS] = GatewaySource(store, cluster, gateways)
+    return Networks(networks)
+
+
+@asynccontextmanager
+async def _kubo(wiring: Wiring, store: Store, cluster: Cluster) -> AsyncIterator[RunningKubo | None]:
+    if wiring.kubo is None:
+        yield None
+        return
+    async with run_kubo(wiring.kubo, store, cluster) as running:
+        yield running
 
 
 def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:
@@ -121,6 +151,8 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
         lambda: sum(peer.set_aside is not None for peer in cluster.peers()),
     )
     metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
+    if running.kubo is not None:
+        metrics.watch_ipfs(running.kubo.numbers)
 
 
 def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:

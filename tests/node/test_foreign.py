@@ -103,10 +103,3 @@ async def test_wrong_and_oversized_blocks_are_refused_with_all_that_came_along(s
     with pytest.raises(InvalidError):
         await store.foreign.finish(ROOT, PUBLIC)
     assert await store.foreign.kept(ROOT, [CHILD]) == set()
-
-
-async def test_the_mapping_of_a_blob_that_was_dropped_is_still_known(store: Store) -> None:
-    holding = await store.put(Digest.of(b"once"), b"once", PUBLIC)
-    assert await store.mapping(holding.digest) is None
-    await store.drop(holding.digest)
-    assert await store.mapping(holding.digest) == (holding.cid, 4)
