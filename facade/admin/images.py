@@ -10,6 +10,7 @@ from aiohttp import web
 from facade.admin.asked import parse_brought, parse_named
 from facade.admin.own import pieces
 from facade.flight import Flight
+from facade.images.keeping import keep_root
 from facade.registry.admitting import Admitting, Brought
 from facade.registry.images import Images
 from facade.settings import Address
@@ -88,9 +89,10 @@ class ImagesBrought(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Names(msgspec.Struct):
-    """What images are known by now, as layouts have it, in the order in which they were named."""
+    """What images are known by, as layouts have it, in the order in which they were named, and the layout's root."""
 
     names: list[str]
+    root: str | None = None
 
 
 class WholeImages:
@@ -183,9 +185,11 @@ class WholeImages:
         for image in images:
             await self._admitting.check(image)
         visibility = Visibility.PUBLIC if asked.public else Visibility.MEMBERS
-        for image in () if asked.checked else images:
-            await self._admitting.admit(image, visibility)
-        return _json(Names([str(ImageName(image.repository, image.tag)) for image in images]))
+        names = [str(ImageName(image.repository, image.tag)) for image in images]
+        if asked.checked:
+            return _json(Names(names))
+        held = [await self._admitting.admit(image, visibility) for image in images]
+        return _json(Names(names, str(await keep_root(self._store, held, visibility))))
 
     def _brought(self, line: BroughtLine) -> Brought:
         name = parse_brought(line.name, self._facade)

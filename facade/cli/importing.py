@@ -54,27 +54,24 @@ def command(
     try:
         with _opened(source) as layout:
             images = brought_images(layout, name, wanted)
-            names = _admit(admin, images, public=public, checked=True)
+            _admit(admin, images, public=public, checked=True)
             sent = _bring(admin, layout, images, show=not as_json)
     except (InvalidError, MismatchError) as error:
         raise type(error)(f"{source}: {error}") from None
-    _admit(admin, images, public=public, checked=False)
-    _show(source, names, images, sent, as_json=as_json)
+    admitted = _admit(admin, images, public=public, checked=False)
+    _show(source, admitted, images, sent, as_json=as_json)
 
 
 def _opened(source: Path) -> AbstractContextManager[Layout]:
     return open_folder_layout(source) if source.is_dir() else open_car(source)
 
 
-def _admit(admin: Address, images: Sequence[Brought], *, public: bool, checked: bool) -> list[str]:
-    """Have the images entered, or asked about; what they are known by."""
+def _admit(admin: Address, images: Sequence[Brought], *, public: bool, checked: bool) -> Any:
+    """Have the images entered, or asked about; what they are known by, and the root of all."""
     lines = [
         {"name": image.name, "digest": str(image.root.digest), "media_type": image.root.media_type} for image in images
     ]
-    names: list[str] = _post(admin, "/api/images/admit", {"images": lines, "public": public, "checked": checked})[
-        "names"
-    ]
-    return names
+    return _post(admin, "/api/images/admit", {"images": lines, "public": public, "checked": checked})
 
 
 def _bring(admin: Address, layout: Layout, images: Sequence[Brought], *, show: bool) -> Counted:
@@ -129,14 +126,16 @@ def _counted(pieces: Iterable[bytes], counted: Counted) -> Iterator[bytes]:
         counted.more(len(piece))
 
 
-def _show(source: Path, names: Sequence[str], images: Sequence[Brought], sent: Counted, *, as_json: bool) -> None:
+def _show(source: Path, admitted: Any, images: Sequence[Brought], sent: Counted, *, as_json: bool) -> None:
     blobs = {digest for image in images for digest in image.sizes}
+    names, root = admitted["names"], admitted["root"]
     if as_json:
         listed = [{"name": name, "digest": str(image.root.digest)} for name, image in zip(names, images, strict=True)]
         rates = {"sent_bytes": sent.bytes, "seconds": sent.seconds, "rate": sent.rate}
-        show_json({"file": str(source), "images": listed, "blobs": len(blobs), **rates})
+        show_json({"file": str(source), "root": root, "images": listed, "blobs": len(blobs), **rates})
         return
     for name, image in zip(names, images, strict=True):
         click.echo(plain(f"{name}: {image.root.digest}"))
     rate = f", {size(sent.rate)}/s" if sent.bytes else ""
     click.echo(plain(f"{source}: {len(blobs)} blobs are here, {size(sent.bytes)} were not so already{rate}"))
+    click.echo(f"root {root}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from facade.images.keeping import Held
 from facade.registry.manifests import Manifests
 from facade.registry.pushing import MEDIA_TYPE
 from facade.upstream.config import UpstreamConfig
@@ -12,6 +13,7 @@ from facade.upstream.tags import Rule
 from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
+from node.layout import ImageName, Listed
 from node.manifest import MAX_MANIFEST_BYTES, Manifest, Role, parse_manifest
 from node.records import RESTORED, Content, Kind, Record
 from node.reference import OWN, Repository, Tag
@@ -83,8 +85,8 @@ class Admitting:
         if policy.rule is Rule.PINNED and seen is not None and not seen.lasting and seen.digest != brought.root:
             raise InvalidError(f"{repository}:{tag}: it is pinned to {seen.digest}, as the registry said")
 
-    async def admit(self, brought: Brought, visibility: Visibility) -> int:
-        """Let a repository have an image, and a tag mean it; all or nothing. Returns how many manifests it has.
+    async def admit(self, brought: Brought, visibility: Visibility) -> Held:
+        """Let a repository have an image, and a tag mean it; all or nothing.
 
         Raises:
             InvalidError: as `check`, and when it is no image.
@@ -93,13 +95,15 @@ class Admitting:
         """
         await self.check(brought)
         manifests = await self._tree(brought)
-        for digest in {each.digest: None for each in _needed(manifests)}:
+        digests = tuple({each.digest: None for each in _needed(manifests)})
+        for digest in digests:
             await self._store.sync(digest)
         if brought.repository.namespace == OWN:
             await self._own(brought, manifests, visibility)
         else:
             await self._mirrored(brought, manifests, visibility)
-        return len(manifests)
+        root = Listed(manifests[0].media_type, manifests[0].digest, len(manifests[0].data))
+        return Held(ImageName(brought.repository, brought.tag), root, digests)
 
     async def _own(self, brought: Brought, manifests: Sequence[Manifest], visibility: Visibility) -> None:
         name = brought.repository.name

@@ -60,6 +60,12 @@ def assert_pulled(node: Started, image: FakeImage, name: str, selector: object) 
         assert send(node, "GET", f"/v2/{name}/blobs/{blob.digest}") == blob.data
 
 
+def as_ipfs_tools_read(node: Started, root: str) -> bytes:
+    with urllib.request.urlopen(f"http://{node.address('mesh')}/ipfs/{root}?format=car", timeout=20) as answer:
+        car: bytes = answer.read()
+        return car
+
+
 def failed(node: Started, *command: str) -> tuple[int, str]:
     """The exit status of a command that fails, and the one line that it says."""
     done: subprocess.CompletedProcess[str] = run(*command, "--admin", node.address("admin"), home=node.home)
@@ -84,6 +90,7 @@ def test_own_images_are_taken_from_one_node_to_another(
     blobs = {blob.digest: blob.size for image in (IMAGE, SEVERAL) for blob in all_blobs(image)}
     assert (taken["blobs"], taken["fetched_bytes"]) == (len(blobs), 0)
     brought = elsewhere.ask("import", form)
+    assert taken["root"] in (brought["root"], None)
     assert brought["images"] == [
         {"name": "several:v1", "digest": str(SEVERAL.manifest.digest)},
         {"name": "team/app:v1", "digest": str(IMAGE.manifest.digest)},
@@ -93,7 +100,7 @@ def test_own_images_are_taken_from_one_node_to_another(
     for child in SEVERAL.images:
         assert_pulled(elsewhere, child, "several", child.manifest.digest)
     again = elsewhere.ask("import", form)
-    assert (again["images"], again["sent_bytes"]) == (brought["images"], 0)
+    assert (again["root"], again["images"], again["sent_bytes"]) == (brought["root"], brought["images"], 0)
 
 
 async def test_a_mirrored_image_is_fetched_taken_and_pulled_where_there_is_no_network(
@@ -108,8 +115,9 @@ async def test_a_mirrored_image_is_fetched_taken_and_pulled_where_there_is_no_ne
             again = await asyncio.to_thread(node.ask, "export", "docker.io/library/app:3", "again.car")
             assert (again["root"], again["fetched_bytes"]) == (taken["root"], 0)
     assert (tmp_path / "app.car").read_bytes() == (tmp_path / "again.car").read_bytes()
-    elsewhere.ask("import", "app.car")
+    assert elsewhere.ask("import", "--public", "app.car")["root"] == taken["root"]
     assert_pulled(elsewhere, IMAGE, "docker.io/library/app", "3")
+    assert as_ipfs_tools_read(elsewhere, taken["root"]) == (tmp_path / "app.car").read_bytes()
     from_there = elsewhere.ask("export", "app:3", "third.car")  # the same on every node
     assert (from_there["root"], (tmp_path / "third.car").read_bytes()) == (
         taken["root"],
