@@ -11,7 +11,7 @@ import msgspec
 from node.digest import Digest
 from node.errors import InvalidError
 from node.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, OCI_INDEX
-from node.reference import OWN, Repository, Tag
+from node.reference import DOCKER_HUB, OWN, Repository, Tag
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
@@ -84,9 +84,11 @@ def parse_image_name(text: str) -> ImageName:
         Digest.parse(digest)
     head, slash, tail = rest.partition("/")
     namespace, path = OWN, rest
-    if slash and ("." in head or ":" in head or head == "localhost"):
-        namespace, path = head, tail
+    if slash and ("." in head or ":" in head):
+        namespace, path = head.lower(), tail
     name, colon, tag = path.partition(":")
+    if namespace == DOCKER_HUB and "/" not in name:
+        name = f"library/{name}"
     return ImageName(Repository.parse(namespace, name), Tag.parse(tag) if colon else None)
 
 
@@ -96,13 +98,14 @@ def encode_index(images: Sequence[tuple[ImageName, Listed]], kept: Sequence[dict
     `ref.name` is the tag, as skopeo and containerd write and look for it; the whole name where images share a tag.
     """
     unique = sorted({(str(name), str(listed.digest)): (name, listed) for name, listed in images}.items())
-    tags = Counter(name.tag for _, (name, _) in unique)
+    tags = Counter(name.tag.text for _, (name, _) in unique if name.tag)
+    tags.update((entry.get("annotations") or {}).get(_REF_NAME, "") for entry in kept)
     entries = list(kept)
     for _, (name, listed) in unique:
         whole = str(name) if name.tag else f"{name}@{listed.digest}"
         annotations = {_IMAGE_NAME: whole}
         if name.tag:
-            annotations[_REF_NAME] = name.tag.text if tags[name.tag] == 1 else whole
+            annotations[_REF_NAME] = name.tag.text if tags[name.tag.text] == 1 else whole
         entries.append(
             {
                 "mediaType": listed.media_type,

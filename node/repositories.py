@@ -245,7 +245,8 @@ def _note_tag(transaction: Transaction, where: int, seen: TagSeen) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT DO UPDATE SET"
         " logged_at = CASE WHEN digest = excluded.digest AND lasting = excluded.lasting THEN logged_at ELSE 0 END,"
         " digest = excluded.digest, media_type = excluded.media_type, size = excluded.size,"
-        " seen_at = excluded.seen_at, lasting = excluded.lasting WHERE excluded.seen_at >= seen_at",
+        " seen_at = excluded.seen_at, lasting = excluded.lasting"
+        " WHERE excluded.seen_at >= seen_at OR excluded.lasting",
         (where, seen.tag.text, key_of(seen.digest), seen.media_type, seen.size, seen.seen_at, seen.lasting),
     )
 

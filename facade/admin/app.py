@@ -13,6 +13,7 @@ from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
 from facade.hosts import guard
+from facade.metrics import CLIENT_GONE
 from facade.settings import Address
 from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
 
@@ -107,6 +108,9 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(error.status, error.reason)
     except LayermeshError as error:
         return _error(next(status for kind, status in _STATUS if isinstance(error, kind)), str(error))
+    except ConnectionError as error:
+        log.debug("the client has gone", path=request.path[:200], why=str(error))
+        return web.Response(status=CLIENT_GONE)
     except Exception:
         log.exception("an admin request failed", path=request.path[:200])
         return _error(500, "this is a bug of layermesh; its log has the details")

@@ -118,17 +118,18 @@ class WholeImages:
 
     async def named(self, request: web.Request) -> web.Response:
         """The manifest of an image as people write it."""
-        reference = parse_named(request.query.get("ref", ""), self._facade)
+        text = request.query.get("ref", "")
+        reference = parse_named(text, self._facade)
         if isinstance(reference, Digest):
-            raise InvalidError(f"{reference}: an image reference is expected; with a digest, NAME@DIGEST")
+            raise InvalidError(f"{text}: an image reference is expected; with a digest, NAME@DIGEST")
         repository, selector = reference.repository, reference.selector
         try:
             found = await self._images.manifest(repository, selector)
         except (NotFoundError, DeniedError, UnreachableError) as error:
             if hint := await self._hint(reference):
-                raise NotFoundError(f"{reference}: {error}; {hint}") from None
+                raise NotFoundError(f"{text}: {error}; {hint}") from None
             kind = next(kind for kind in (NotFoundError, DeniedError, UnreachableError) if isinstance(error, kind))
-            raise kind(f"{reference}: {error}") from None
+            raise kind(f"{text}: {error}") from None
         return _json(_report(repository, selector if isinstance(selector, Tag) else None, found))
 
     async def manifest(self, request: web.Request) -> web.Response:

@@ -75,14 +75,19 @@ class _Report:
 
 
 def _check_target(target: Path) -> None:
-    if target.suffix == CAR:
-        if target.is_dir():
-            raise InvalidError(f"{target}: it is a folder; name a file, or a folder without {CAR}")
-        return
-    if target.exists() and not target.is_dir():
-        raise InvalidError(f"{target}: name a file that ends in {CAR}, or a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / LAYOUT_FILE).is_file():
-        raise InvalidError(f"{target}: the folder is not empty, and no image layout")
+    """Find before anything is fetched what could not be written afterwards."""
+    try:
+        if target.suffix == CAR:
+            if target.is_dir():
+                raise InvalidError(f"{target}: it is a folder; name a file, or a folder without {CAR}")
+            if not target.absolute().parent.is_dir():
+                raise InvalidError(f"{target}: the folder that it is to be in is not there")
+        elif target.exists() and not target.is_dir():
+            raise InvalidError(f"{target}: name a file that ends in {CAR}, or a folder")
+        elif target.is_dir() and any(target.iterdir()) and not (target / LAYOUT_FILE).is_file():
+            raise InvalidError(f"{target}: the folder is not empty, and no image layout")
+    except OSError as error:
+        raise InvalidError(f"{target}: {error.strerror}") from None
 
 
 def _image(admin: Address, ref: str, platform: Platform | None) -> Image:

@@ -85,19 +85,28 @@ def test_what_else_an_index_lists_is_kept_as_it_stands() -> None:
     assert json.loads(encode_index([(APP, ONE)], kept))["manifests"][0] == theirs
 
 
+def test_a_tag_that_something_else_in_the_layout_has_is_written_out() -> None:
+    kept = [entry({REF: "v1"})]
+    assert json.loads(encode_index([(APP, ONE)], kept))["manifests"][1]["annotations"][REF] == "team/app:v1"
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
         ("team/app:v1", APP),
         ("docker.io/library/alpine:3", ALPINE),
         ("app", ImageName(Repository(OWN, "app"))),
-        ("localhost/app:v1", ImageName(Repository("localhost", "app"), Tag("v1"))),
+        ("localhost/app:v1", ImageName(Repository(OWN, "localhost/app"), Tag("v1"))),
         ("127.0.0.1:5000/app:v1", ImageName(Repository("127.0.0.1:5000", "app"), Tag("v1"))),
     ],
 )
 def test_a_name_without_a_registry_is_of_the_clusters_own(text: str, name: ImageName) -> None:
     assert parse_image_name(text) == name
     assert str(name) == text
+
+
+def test_a_name_means_what_it_means_in_a_pull() -> None:
+    assert parse_image_name("Docker.io/alpine:3") == ALPINE
 
 
 @pytest.mark.parametrize("text", ["", ":v1", "team/app:", "team//app:v1", "TEAM/app:v1", "../app:v1", "app@sha256:00"])

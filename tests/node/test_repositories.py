@@ -99,6 +99,12 @@ async def test_an_image_that_was_brought_is_linked_shown_and_tagged_at_once(stor
     assert told == [BROUGHT]
 
 
+async def test_what_is_brought_counts_though_a_clock_was_ahead_before(store: Store) -> None:
+    await store.repositories.see(TagSeen(ALPINE, Tag("3"), Digest.of(b"ahead"), OCI_MANIFEST, 1e9, 7))
+    await store.repositories.admit(ALPINE, [image(LAYER)], MEMBERS, BROUGHT)
+    assert await store.repositories.seen(ALPINE, Tag("3")) == BROUGHT
+
+
 async def test_what_upstream_says_later_counts_instead_of_what_was_brought(store: Store) -> None:
     await store.repositories.admit(ALPINE, [image(LAYER)], MEMBERS, BROUGHT)
     said = TagSeen(ALPINE, Tag("3"), Digest.of(b"new"), OCI_MANIFEST, 160.0, 7)

@@ -205,9 +205,11 @@ def test_what_cannot_be_done_is_said_in_one_line(node: Started) -> None:
     for command, status, reason in (
         (("export", ref, "file"), 2, "ends in .car"),
         (("export", ref, "folder"), 2, "not empty, and no image layout"),
+        (("export", ref, "file/x"), 1, "file/x: it cannot be written: Not a directory"),
+        (("export", ref, "no/x.car"), 2, "that it is to be in is not there"),
         (("export", "team/app:v1", "x.car"), 1, "the cluster's own is asked for as 127.0.0.1:"),
         (("export", f"{node.address('facade')}/team/app:v2", "x.car"), 1, "no manifest v2"),
-        (("export", "nobody/app:v1", "x.car"), 1, "docker.io/nobody/app:v1: 127.0.0.1 gives no answer"),
+        (("export", "nobody/app:v1", "x.car"), 1, "layermesh: nobody/app:v1: 127.0.0.1 gives no answer"),
         (("export", str(Digest.of(b"x")), "x.car"), 2, "NAME@DIGEST"),
         (("export", "--platform", "arm64", ref, "x.car"), 2, "OS/ARCH"),
         (("import", "no.car"), 2, "no.car: No such file"),
