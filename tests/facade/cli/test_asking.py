@@ -47,15 +47,14 @@ def refusing() -> Iterator[Address]:
 
     def refuse() -> None:
         connection, _ = listener.accept()
-        with connection:
+        with connection, suppress(OSError):  # who sends may give up
             connection.recv(1024)
             said = b'{"error":"no room"}'
             connection.sendall(b"HTTP/1.1 503 Unavailable\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(5)
-            with suppress(ConnectionError):  # who sends gives up
-                while connection.recv(1 << 20):
-                    pass
+            while connection.recv(1 << 20):
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=refuse)
