@@ -20,6 +20,7 @@ from tests.bench.measures import (
     cold,
     crowd,
     delegated,
+    files,
     gateway,
     ingest,
     linked,
@@ -51,6 +52,7 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "push": own.push,
     "many": many.many,
     "delegated": delegated.delegated,
+    "files": files.files,
 }
 
 
