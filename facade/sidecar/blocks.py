@@ -80,6 +80,7 @@ class Blocks:
                 answer = await handler(request)
                 return await self._lend(request, answer) if answer.status == 404 else answer
         except TimeoutError:
+            cut(request)
             raise ConnectionResetError("the client takes no bytes") from None
         finally:
             self._waiting -= 1
@@ -114,7 +115,7 @@ class Blocks:
             lent = await self._store.lent.block(cid)
             return None if lent is None else await self._stored(request, cid, lent)
         if isinstance(part, bytes):
-            return self._bytes(cid, part, SourceName.PEER)
+            return self._bytes(request, cid, part, SourceName.PEER)
         with closing(part):
             return await self._file(request, cid, part, part, SourceName.PEER)
 
@@ -150,12 +151,13 @@ class Blocks:
 
     async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse:
         if isinstance(lent, bytes):
-            return self._bytes(cid, lent, SourceName.LOCAL)
+            return self._bytes(request, cid, lent, SourceName.LOCAL)
         async with self._store.read(lent.digest) as blob:
             return await self._file(request, cid, blob, lent, SourceName.LOCAL)
 
-    def _bytes(self, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
-        self._metrics.served(source, len(data))
+    def _bytes(self, request: web.Request, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
+        if request.method == hdrs.METH_GET:
+            self._metrics.served(source, len(data))
         return _with(web.Response(body=data), cid, source)
 
     async def _file(

@@ -93,7 +93,8 @@ class Fetches:
     async def _fetch(self, fetch: Fetch) -> None:
         if not fetch.waiting:
             raise UnreachableError("nobody waited until its turn came")
-        if await self._store.room() < fetch.said_bytes:
+        others = sum(each.said_bytes for each in self._fetches.values() if each.begun)
+        if await self._store.room() < others + fetch.said_bytes:
             raise FullError("there is no room on the disk")
         wanted = Wanted(LENT, fetch.digest, fetch.said_bytes)
         async with self._store.ingest(wanted) as ingest:

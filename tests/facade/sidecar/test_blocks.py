@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -248,6 +249,22 @@ async def test_blocks_are_right_also_where_the_peer_names_another_digest_and_not
         assert await mine.node.store.find(other) is None
         assert await mine.node.store.lent.block(root) is None
         assert [peer.set_aside for peer in mine.node.cluster.peers()] != [None]
+
+
+async def test_whoever_names_another_digest_is_set_aside_and_the_others_blob_is_kept(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        liars = [await stack.enter_async_context(fake_peer(FakePeer(id=each * 32))) for each in "de"]
+        honest = await stack.enter_async_context(fake_peer())
+        mine = await stack.enter_async_context(sidecar(tmp_path, *(each.url for each in (honest, *liars))))
+        root = honest.hold(BLOB)
+        for liar in liars:
+            liar.hold(BLOB, digest=Digest.of(b"other bytes"))
+        await until(lambda: sum(map(len, mine.node.cluster.rooted(root).values())) == 3)
+        assert await mine.block(root) is not None
+        await until(lambda: list(mine.node.cluster.rooted(root)) == [DIGEST])
+        assert await mine.blob(DAG) == BLOB
+        await kept(mine, root)
+        assert honest.bodies and any(liar.bodies for liar in liars)
 
 
 async def test_a_blob_that_does_not_fit_the_disk_is_not_begun(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import random
 import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import reduce
+from http.client import HTTPConnection
 from operator import getitem
 from pathlib import Path
 
@@ -156,6 +157,15 @@ def ipfs(repo: Path, *words: str) -> None:
     subprocess.run([built_kubo(), *words], env=kubo_environment(repo), check=True, capture_output=True, timeout=30)
 
 
+def added(kubo: Kubo, data: bytes) -> str:
+    """The CID that this Kubo gives to a file when it is told nothing of how."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    with closing(HTTPConnection(kubo.rpc.host or "", kubo.rpc.port, timeout=30)) as connection:
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        connection.request("POST", "/api/v0/add?only-hash=true", head + data + b"\r\n--b--\r\n", kind)
+        return str(json.loads(connection.getresponse().read().splitlines()[-1])["Hash"])
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_what_is_printed_is_taken_by_a_kubo_which_then_starts(repo: Path, role: Role) -> None:
     found = kubo_settings(role, Address("127.0.0.1", 9))
@@ -174,6 +184,8 @@ def test_what_is_printed_is_taken_by_a_kubo_which_then_starts(repo: Path, role: 
     try:
         kubo.start()
         assert kubo.peer_id
+        if role is not Role.FETCH:
+            assert added(kubo, BLOB[: 3 * 1024 * 1024]) == str(dag_of(BLOB[: 3 * 1024 * 1024]).root)
     finally:
         kubo.stop()
     assert "ERROR" not in (repo / "daemon.log").read_text()
