@@ -17,6 +17,8 @@ from node.unixfs import LEAF_BYTES
 
 LENT: Final = Repository("localhost", "kubo")
 """For whom such blobs are fetched; no registry has this name."""
+MOST_AWAITED: Final = 32
+_AWAITED: Final = "awaited_for_kubo"
 _IS_LENT: Final = (
     "EXISTS (SELECT 1 FROM fetched JOIN repositories ON repositories.id = fetched.repository"
     " WHERE namespace = :namespace AND name = :name AND fetched.digest = blobs.digest)"
@@ -33,10 +35,50 @@ class LentLeaf:
 
 
 class Lent:
-    """The blobs that were fetched for the daemon, in the catalog's database."""
+    """The blobs that were fetched for the daemon, in the catalog's database; and those that still should be."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._awaited: list[Digest] | None = None
+
+    @property
+    def awaited(self) -> tuple[Digest, ...]:
+        """What was begun to be fetched and did not come, as when the node stopped: the daemon may have a part of it.
+
+        The last `MOST_AWAITED`, in the order in which they were asked for.
+        """
+        return tuple(self._list)
+
+    async def expect(self, digest: Digest) -> None:
+        """A blob is fetched for the daemon now.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        if digest in self._list:
+            self._list.remove(digest)
+        self._list.append(digest)
+        del self._list[:-MOST_AWAITED]
+        await self._write_list()
+
+    async def give_up(self, digest: Digest) -> None:
+        """There is no such blob, or it is here.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        if digest in self._list:
+            self._list.remove(digest)
+            await self._write_list()
+
+    @property
+    def _list(self) -> list[Digest]:
+        if self._awaited is None:
+            self._awaited = [Digest.parse(text) for text in self._database.meta.get(_AWAITED, "").split()]
+        return self._awaited
+
+    async def _write_list(self) -> None:
+        await self._database.remember(_AWAITED, " ".join(map(str, self._list)))
 
     async def lend(self, digest: Digest) -> None:
         """A blob that is here came from peers that offer it to anybody.
@@ -54,6 +96,7 @@ class Lent:
             )
 
         await self._database.write(job)
+        await self.give_up(digest)
 
     async def block(self, cid: Cid) -> LentLeaf | bytes | None:
         """A block of a blob that is lent: where a leaf is, or an interior node's bytes; None when there is none.

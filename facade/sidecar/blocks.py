@@ -25,6 +25,8 @@ from node.visibility import Visibility
 log = structlog.get_logger(__name__)
 BLOCK_S: Final = 8.0
 """So long a block is waited for; Kubo waits 10 s for the head of an answer."""
+RESUME_S: Final = 2.0
+"""So long it may take to learn which blocks an earlier run's fetches bring."""
 LATE_S: Final = 19.0
 """So long a leaf may come behind its head; Kubo waits 30 s for the whole of an answer."""
 ANSWER_S: Final = 60.0
@@ -59,7 +61,20 @@ class Blocks:
         """
         if self._fetches.bringing(cid) is not None or self._fetches.offered(cid) is not None:
             return True
-        return await self._is_public(cid) or await self._store.lent.block(cid) is not None
+        if await self._is_public(cid) or await self._store.lent.block(cid) is not None:
+            return True
+        return await self._resumed(cid) is not None
+
+    async def _resumed(self, cid: Cid) -> Fetch | None:
+        """The fetch of an earlier run that a block comes with: a Kubo that has a part of a blob asks for no root."""
+        try:
+            async with asyncio.timeout(RESUME_S):
+                for fetch in self._fetches.resumed():
+                    if await fetch.knows(cid):
+                        return fetch
+        except TimeoutError:
+            log.info("what was begun before is not to be had now", cid=str(cid))
+        return None
 
     async def _is_public(self, cid: Cid) -> bool:
         try:
@@ -92,9 +107,9 @@ class Blocks:
             return not_here
         try:
             lent = await self._store.lent.block(cid)
-            if lent is None:
-                return await self._brought(request, cid) or not_here
-            return await self._stored(request, cid, lent)
+            if lent is not None and (stored := await self._stored(request, cid, lent)):
+                return stored
+            return await self._brought(request, cid) or not_here
         except (NotFoundError, UnreachableError) as error:
             log.info("no block for kubo", cid=str(cid), why=str(error))
             return not_here
@@ -104,7 +119,7 @@ class Blocks:
         if request.method == hdrs.METH_HEAD:
             coming = fetch is not None or self._fetches.offered(cid) is not None
             return _with(web.StreamResponse(), cid, SourceName.PEER) if coming else None
-        fetch = fetch or self._fetches.start(cid)
+        fetch = fetch or self._fetches.start(cid) or await self._resumed(cid)
         if fetch is None:
             return None
         try:
@@ -149,11 +164,16 @@ class Blocks:
             await response.write_eof()
         return response
 
-    async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse:
+    async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse | None:
+        """A block that is lent; None when its blob was damaged, and is to be fetched again."""
         if isinstance(lent, bytes):
             return self._bytes(request, cid, lent, SourceName.LOCAL)
-        async with self._store.read(lent.digest) as blob:
-            return await self._file(request, cid, blob, lent, SourceName.LOCAL)
+        try:
+            async with self._store.read(lent.digest) as blob:
+                return await self._file(request, cid, blob, lent, SourceName.LOCAL)
+        except NotFoundError:
+            await self._store.lent.expect(lent.digest)
+            return None
 
     def _bytes(self, request: web.Request, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
         if request.method == hdrs.METH_GET:

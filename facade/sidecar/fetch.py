@@ -47,6 +47,8 @@ class Fetch:
         self.root = root
         self.digest = digest
         self.offer = offer
+        self.again = False
+        """Whether an earlier attempt did not end."""
         self.waiting = 0
         """How many requests wait for a block."""
         self._on_fetched = on_fetched
@@ -79,6 +81,16 @@ class Fetch:
         """No more comes, and the file is closed after this: the blob is kept, or not to be had."""
         self._ended = True
         self._moved.beat()
+
+    async def knows(self, cid: Cid) -> bool:
+        """Wait until it is known which blocks come; whether this one does. False when the fetch ended before."""
+        self.waiting += 1
+        try:
+            while self._dag is None and not self._ended:
+                await self._moved.wait()
+            return not self._ended and self.has(cid)
+        finally:
+            self.waiting -= 1
 
     def length(self, cid: Cid) -> int | None:
         """How long a leaf is that is known to come; None for any other block."""

@@ -79,6 +79,22 @@ class Fetches:
         self._background.start(self._run(fetch), f"fetch {cid}")
         return fetch
 
+    def resumed(self) -> list[Fetch]:
+        """Go on with what was begun before and did not come, as far as peers offer it to anybody."""
+        roots = {
+            holder.cid
+            for digest in self._store.lent.awaited
+            for holder in self._cluster.holders(digest)
+            if holder.visibility is Visibility.PUBLIC
+        }
+        found = []
+        for root in roots:
+            fetch = self._fetches.get(root)
+            if fetch is None and (fetch := self.start(root)):
+                fetch.again = True
+            found.extend([fetch] if fetch else [])
+        return found
+
     async def _run(self, fetch: Fetch) -> None:
         about = {"cid": str(fetch.root), "digest": str(fetch.digest), "size_bytes": fetch.said_bytes}
         try:
@@ -87,6 +103,8 @@ class Fetches:
             log.info("fetched for kubo", **about, peers=len(fetch.offer.holders))
         except LayermeshError as error:
             log.warning("not fetched for kubo", **about, why=str(error))
+            if fetch.again:
+                await self._store.lent.give_up(fetch.digest)
         finally:
             self._over(fetch)
 
@@ -96,6 +114,7 @@ class Fetches:
         others = sum(each.said_bytes for each in self._fetches.values() if each.begun)
         if await self._store.room() < others + fetch.said_bytes:
             raise FullError("there is no room on the disk")
+        await self._store.lent.expect(fetch.digest)
         wanted = Wanted(LENT, fetch.digest, fetch.said_bytes)
         async with self._store.ingest(wanted) as ingest:
             fetch.begin(ingest)
@@ -106,6 +125,7 @@ class Fetches:
                 await self._store.lent.lend(fetch.digest)
             except MismatchError:
                 self._cluster.blame(fetch.digest, fetch.root)
+                await self._store.lent.give_up(fetch.digest)
                 raise
             finally:
                 self._over(fetch)  # while the file is open: else a reader might find another behind its number

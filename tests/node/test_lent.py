@@ -4,7 +4,7 @@ from pathlib import Path
 
 from node.cid import Cid
 from node.digest import Digest
-from node.lent import LENT, LentLeaf
+from node.lent import LENT, MOST_AWAITED, LentLeaf
 from node.store import Store, open_store
 from tests.node.contents import MIB, PRIVATE, content
 
@@ -44,3 +44,23 @@ async def test_a_blob_that_is_gone_is_not_lent(store: Store) -> None:
     await store.lent.lend(Digest.of(SMALL))
     await store.drop(Digest.of(SMALL))
     assert await store.lent.block(Cid.of(SMALL)) is None
+
+
+async def test_what_was_awaited_is_remembered_until_it_came_or_is_given_up(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        for data in (SMALL, b"a", b"b", SMALL):
+            await store.lent.expect(Digest.of(data))
+        await store.lent.give_up(Digest.of(b"a"))
+        await store.lent.give_up(Digest.of(b"never heard of"))
+    async with open_store(tmp_path) as store:
+        assert list(store.lent.awaited) == [Digest.of(b"b"), Digest.of(SMALL)]
+        await store.put(Digest.of(SMALL), SMALL, PRIVATE, LENT)
+        await store.lent.lend(Digest.of(SMALL))
+        assert list(store.lent.awaited) == [Digest.of(b"b")]
+
+
+async def test_no_more_is_awaited_than_there_is_room_for(store: Store) -> None:
+    digests = [Digest.of(bytes([at])) for at in range(MOST_AWAITED + 3)]
+    for digest in digests:
+        await store.lent.expect(digest)
+    assert store.lent.awaited == tuple(digests[3:])

@@ -59,7 +59,7 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = FAST
+    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = FAST, port: int = 0
 ) -> AsyncIterator[Sidecar]:
     """Run one beside a node that joins others, until the block is left."""
     metrics = Metrics()
@@ -68,7 +68,7 @@ async def sidecar(
         Background() as background,
     ):
         counting = counted("kubo-sidecar", metrics)
-        bound = socket.create_server(("127.0.0.1", 0))
+        bound = socket.create_server(("127.0.0.1", port))
         here = Address(*bound.getsockname())
         app = sidecar_app(node.store, node.cluster, background, metrics, here, Waits(), counting)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)

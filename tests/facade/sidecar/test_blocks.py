@@ -251,6 +251,47 @@ async def test_blocks_are_right_also_where_the_peer_names_another_digest_and_not
         assert [peer.set_aside for peer in mine.node.cluster.peers()] != [None]
 
 
+async def test_a_fetch_that_a_restart_ended_goes_on_when_a_leaf_of_it_is_asked_for(tmp_path: Path) -> None:
+    async with fake_peer() as peer:
+        root = peer.hold(BLOB)
+        peer.faults.stall_after = 2 * 1024 * 1024
+        slowly = patient(stall_s=30.0, leaf_s=30.0)
+        async with sidecar(tmp_path, peer.url, timings=slowly) as mine:
+            await heard_of(mine, root)
+            assert await mine.block(root) is not None
+        peer.faults.stall_after = None
+        async with sidecar(tmp_path, peer.url) as mine:
+            await heard_of(mine, root)
+            assert not await mine.provided(Cid.of(b"something else"))
+            assert await mine.provided(DAG.leaf(4).cid)
+            assert await mine.block(DAG.leaf(4).cid) is not None
+            await kept(mine, root)
+            await until(lambda: mine.node.store.lent.awaited == ())
+
+
+async def test_what_does_not_come_the_second_time_is_given_up(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.node.store.lent.expect(DIGEST)
+        peer.faults.status = 500
+        assert not await mine.provided(DAG.leaf(4).cid)
+        await until(lambda: mine.node.store.lent.awaited == ())
+
+
+async def test_a_blob_that_was_damaged_here_is_fetched_again(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.blob(DAG)
+        await kept(mine, root)
+        path = mine.node.store.folder / "blobs/sha256" / DIGEST.hex[:2] / DIGEST.hex
+        path.chmod(0o644)
+        path.write_bytes(BLOB[::-1])
+        assert await mine.block(DAG.leaf(4).cid) is not None
+        assert await mine.blob(DAG) == BLOB
+
+
 async def test_whoever_names_another_digest_is_set_aside_and_the_others_blob_is_kept(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         liars = [await stack.enter_async_context(fake_peer(FakePeer(id=each * 32))) for each in "de"]
