@@ -27,8 +27,9 @@ _IS_LENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LentLeaf:
-    """A leaf: `length` bytes from `offset` on of a blob that is here."""
+    """A leaf: `length` bytes from `offset` on of a blob that is here, and that blob's root."""
 
+    root: Cid
     digest: Digest
     offset: int
     length: int
@@ -39,46 +40,47 @@ class Lent:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._awaited: list[Digest] | None = None
+        self._awaited: list[Cid] | None = None
 
     @property
-    def awaited(self) -> tuple[Digest, ...]:
-        """What was begun to be fetched and did not come, as when the node stopped: the daemon may have a part of it.
+    def awaited(self) -> tuple[Cid, ...]:
+        """The roots of what was begun to be fetched and did not come, as when the node stopped.
 
-        The last `MOST_AWAITED`, in the order in which they were asked for.
+        The daemon may have a part of it. The last `MOST_AWAITED`, in the order in which they were asked for.
         """
         return tuple(self._list)
 
-    async def expect(self, digest: Digest) -> None:
+    async def expect(self, root: Cid) -> None:
         """A blob is fetched for the daemon now.
 
         Raises:
             FullError: when the catalog cannot be written.
         """
-        if digest in self._list:
-            self._list.remove(digest)
-        self._list.append(digest)
+        if root in self._list:
+            self._list.remove(root)
+        self._list.append(root)
         del self._list[:-MOST_AWAITED]
         await self._write_list()
 
-    async def give_up(self, digest: Digest) -> None:
-        """There is no such blob, or it is here.
+    async def give_up(self, root: Cid) -> None:
+        """It is here, or not to be had.
 
         Raises:
             FullError: when the catalog cannot be written.
         """
-        if digest in self._list:
-            self._list.remove(digest)
+        if root in self._list:
+            self._list.remove(root)
             await self._write_list()
 
     @property
-    def _list(self) -> list[Digest]:
+    def _list(self) -> list[Cid]:
         if self._awaited is None:
-            self._awaited = [Digest.parse(text) for text in self._database.meta.get(_AWAITED, "").split()]
+            texts = self._database.meta.get(_AWAITED, "").split()
+            self._awaited = [Cid.from_raw(bytes.fromhex(text)) for text in texts]
         return self._awaited
 
     async def _write_list(self) -> None:
-        await self._database.remember(_AWAITED, " ".join(map(str, self._list)))
+        await self._database.remember(_AWAITED, " ".join(root.raw.hex() for root in self._list))
 
     async def lend(self, digest: Digest) -> None:
         """A blob that is here came from peers that offer it to anybody.
@@ -96,7 +98,6 @@ class Lent:
             )
 
         await self._database.write(job)
-        await self.give_up(digest)
 
     async def block(self, cid: Cid) -> LentLeaf | bytes | None:
         """A block of a blob that is lent: where a leaf is, or an interior node's bytes; None when there is none.
@@ -113,12 +114,12 @@ class Lent:
             )
             return bytes(nodes[0][0]) if nodes else None
         leaves = await self._database.read(
-            f"SELECT digest, size, 0 FROM blobs WHERE cid = :cid AND {_IS_LENT} UNION ALL"
-            " SELECT digest, size, leaf FROM leaves JOIN blobs ON blobs.id = leaves.blob"
+            f"SELECT cid, digest, size, 0 FROM blobs WHERE cid = :cid AND {_IS_LENT} UNION ALL"
+            " SELECT cid, digest, size, leaf FROM leaves JOIN blobs ON blobs.id = leaves.blob"
             f" WHERE hash = :hash AND {_IS_LENT} LIMIT 1",
             values,
         )
-        for key, size, leaf in leaves:
+        for root, key, size, leaf in leaves:
             offset = leaf * LEAF_BYTES
-            return LentLeaf(digest_of(key), offset, min(LEAF_BYTES, size - offset))
+            return LentLeaf(Cid(bytes(root)), digest_of(key), offset, min(LEAF_BYTES, size - offset))
         return None

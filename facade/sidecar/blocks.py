@@ -1,7 +1,7 @@
 """Blocks for this machine's Kubo: what the node's gateway does not have for everybody, from peers who do."""
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 import structlog
@@ -67,14 +67,11 @@ class Blocks:
 
     async def _resumed(self, cid: Cid) -> Fetch | None:
         """The fetch of an earlier run that a block comes with: a Kubo that has a part of a blob asks for no root."""
-        try:
+        fetches = self._fetches.resumed()
+        with suppress(TimeoutError):
             async with asyncio.timeout(RESUME_S):
-                for fetch in self._fetches.resumed():
-                    if await fetch.knows(cid):
-                        return fetch
-        except TimeoutError:
-            log.info("what was begun before is not to be had now", cid=str(cid))
-        return None
+                await asyncio.gather(*(fetch.known() for fetch in fetches))
+        return next((fetch for fetch in fetches if fetch.has(cid)), None)
 
     async def _is_public(self, cid: Cid) -> bool:
         try:
@@ -172,7 +169,7 @@ class Blocks:
             async with self._store.read(lent.digest) as blob:
                 return await self._file(request, cid, blob, lent, SourceName.LOCAL)
         except NotFoundError:
-            await self._store.lent.expect(lent.digest)
+            await self._store.lent.expect(lent.root)
             return None
 
     def _bytes(self, request: web.Request, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:

@@ -82,13 +82,12 @@ class Fetch:
         self._ended = True
         self._moved.beat()
 
-    async def knows(self, cid: Cid) -> bool:
-        """Wait until it is known which blocks come; whether this one does. False when the fetch ended before."""
+    async def known(self) -> None:
+        """Wait until it is known which blocks come, or the fetch ended."""
         self.waiting += 1
         try:
             while self._dag is None and not self._ended:
                 await self._moved.wait()
-            return not self._ended and self.has(cid)
         finally:
             self.waiting -= 1
 

@@ -81,14 +81,8 @@ class Fetches:
 
     def resumed(self) -> list[Fetch]:
         """Go on with what was begun before and did not come, as far as peers offer it to anybody."""
-        roots = {
-            holder.cid
-            for digest in self._store.lent.awaited
-            for holder in self._cluster.holders(digest)
-            if holder.visibility is Visibility.PUBLIC
-        }
         found = []
-        for root in roots:
+        for root in self._store.lent.awaited:
             fetch = self._fetches.get(root)
             if fetch is None and (fetch := self.start(root)):
                 fetch.again = True
@@ -98,23 +92,24 @@ class Fetches:
     async def _run(self, fetch: Fetch) -> None:
         about = {"cid": str(fetch.root), "digest": str(fetch.digest), "size_bytes": fetch.said_bytes}
         try:
+            queued = self._turns.locked()
             async with self._turns:
+                if queued and not fetch.waiting:
+                    raise UnreachableError("nobody waited until its turn came")
                 await self._fetch(fetch)
             log.info("fetched for kubo", **about, peers=len(fetch.offer.holders))
         except LayermeshError as error:
             log.warning("not fetched for kubo", **about, why=str(error))
-            if fetch.again:
-                await self._store.lent.give_up(fetch.digest)
+            if fetch.again and self.offered(fetch.root) is None:
+                await self._store.lent.give_up(fetch.root)
         finally:
             self._over(fetch)
 
     async def _fetch(self, fetch: Fetch) -> None:
-        if not fetch.waiting:
-            raise UnreachableError("nobody waited until its turn came")
         others = sum(each.said_bytes for each in self._fetches.values() if each.begun)
         if await self._store.room() < others + fetch.said_bytes:
             raise FullError("there is no room on the disk")
-        await self._store.lent.expect(fetch.digest)
+        await self._store.lent.expect(fetch.root)
         wanted = Wanted(LENT, fetch.digest, fetch.said_bytes)
         async with self._store.ingest(wanted) as ingest:
             fetch.begin(ingest)
@@ -123,9 +118,9 @@ class Fetches:
                 await ingest.verified()
                 await ingest.commit(self._proof(fetch.offer))
                 await self._store.lent.lend(fetch.digest)
+                await self._store.lent.give_up(fetch.root)
             except MismatchError:
                 self._cluster.blame(fetch.digest, fetch.root)
-                await self._store.lent.give_up(fetch.digest)
                 raise
             finally:
                 self._over(fetch)  # while the file is open: else a reader might find another behind its number

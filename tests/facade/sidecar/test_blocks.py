@@ -273,7 +273,7 @@ async def test_what_does_not_come_the_second_time_is_given_up(tmp_path: Path) ->
     async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         root = peer.hold(BLOB)
         await heard_of(mine, root)
-        await mine.node.store.lent.expect(DIGEST)
+        await mine.node.store.lent.expect(root)
         peer.faults.status = 500
         assert not await mine.provided(DAG.leaf(4).cid)
         await until(lambda: mine.node.store.lent.awaited == ())
