@@ -18,9 +18,11 @@ from facade.settings import Address, Waits
 from facade.sidecar.app import sidecar_app
 from node.cid import Cid
 from node.unixfs import Dag
-from tests.cluster.machine import FAST, Machine, machine
+from tests.cluster.machine import Machine, machine, patient
 
 ND: dict[str, str] = {"Accept": "application/x-ndjson"}
+LOADED = patient(stall_s=20.0, leaf_s=30.0)
+"""A peer that is well has not stalled because this machine is busy."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = FAST, port: int = 0
+    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = LOADED, port: int = 0
 ) -> AsyncIterator[Sidecar]:
     """Run one beside a node that joins others, until the block is left."""
     metrics = Metrics()

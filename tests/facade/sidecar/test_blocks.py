@@ -11,7 +11,7 @@ import pytest
 from node.cid import Cid
 from node.digest import Digest
 from node.visibility import Visibility
-from tests.cluster.machine import FAST, machine, patient, until
+from tests.cluster.machine import FAST, machine, until
 from tests.facade.sidecar.beside import Sidecar, sidecar
 from tests.fakes.peer import FakePeer, dag_of, fake_peer
 
@@ -161,8 +161,7 @@ async def test_many_requests_at_once_are_one_fetch(tmp_path: Path) -> None:
 
 
 async def test_the_first_blocks_are_read_while_the_others_are_on_their_way(tmp_path: Path) -> None:
-    slowly = patient(stall_s=30.0, leaf_s=30.0)
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=slowly) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -191,7 +190,7 @@ async def test_a_leaf_that_was_announced_and_does_not_come_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facade.sidecar.blocks.BLOCK_S", 0.05)
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=FAST) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -204,7 +203,11 @@ async def test_a_leaf_that_was_announced_and_does_not_come_is_cut(
 
 
 async def test_a_peer_that_stalls_or_goes_costs_a_moment_and_the_next_one_gives_it(tmp_path: Path) -> None:
-    async with fake_peer() as peer, machine(tmp_path / "a", "a") as a, sidecar(tmp_path / "b", peer.url) as mine:
+    async with (
+        fake_peer() as peer,
+        machine(tmp_path / "a", "a") as a,
+        sidecar(tmp_path / "b", peer.url, timings=FAST) as mine,
+    ):
         peer.faults.stall_after = 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -255,8 +258,7 @@ async def test_a_fetch_that_a_restart_ended_goes_on_when_a_leaf_of_it_is_asked_f
     async with fake_peer() as peer:
         root = peer.hold(BLOB)
         peer.faults.stall_after = 2 * 1024 * 1024
-        slowly = patient(stall_s=30.0, leaf_s=30.0)
-        async with sidecar(tmp_path, peer.url, timings=slowly) as mine:
+        async with sidecar(tmp_path, peer.url) as mine:
             await heard_of(mine, root)
             assert await mine.block(root) is not None
         peer.faults.stall_after = None
@@ -327,7 +329,7 @@ async def test_a_fetch_that_hangs_is_waited_for_within_limits(tmp_path: Path, mo
 
 
 async def test_a_node_that_stops_waits_for_no_peer(tmp_path: Path) -> None:
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=patient(stall_s=30.0, leaf_s=30.0)) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)

@@ -21,7 +21,7 @@ from node.cid import Cid
 from node.digest import Digest
 from node.visibility import Visibility
 from tests.bench.processes import free_port
-from tests.cluster.machine import machine, patient, until
+from tests.cluster.machine import machine, until
 from tests.facade.sidecar.beside import sidecar
 from tests.fakes.peer import FakePeer, dag_of, fake_peer
 from tests.kubo.daemon import Kubo, built_kubo, kubo_environment, running_kubo
@@ -112,14 +112,14 @@ async def test_what_is_not_for_everybody(tmp_path: Path, visibility: Visibility)
         assert not [cid for cid in (theirs, DAG.root, DAG.leaf(0).cid) if str(cid) in said.decode()]
 
 
-async def test_a_peer_that_stalls_is_left_for_the_next_and_kubo_gets_all(tmp_path: Path) -> None:
+async def test_a_peer_that_goes_is_left_for_the_next_and_kubo_gets_all(tmp_path: Path) -> None:
     async with (
         fake_peer() as peer,
         machine(tmp_path / "a", "a") as a,
         sidecar(tmp_path / "b", peer.url, a.url) as mine,
         fetching(tmp_path / "ipfs", mine.address) as kubo,
     ):
-        peer.faults.stall_after = 3 * 1024 * 1024
+        peer.faults.cut_after = 3 * 1024 * 1024
         await a.keep(BLOB)
         root = peer.hold(BLOB)
         await mine.node.holders(Digest.of(BLOB), 2)
@@ -128,11 +128,10 @@ async def test_a_peer_that_stalls_is_left_for_the_next_and_kubo_gets_all(tmp_pat
 
 
 async def test_a_node_that_is_started_anew_in_the_middle(tmp_path: Path) -> None:
-    slowly = patient(stall_s=30.0, leaf_s=30.0)
     async with fake_peer() as peer, AsyncExitStack() as stack:
         root = peer.hold(BLOB)
         peer.faults.stall_after = 8 * 1024 * 1024
-        async with sidecar(tmp_path / "node", peer.url, timings=slowly) as mine:
+        async with sidecar(tmp_path / "node", peer.url) as mine:
             kubo = await stack.enter_async_context(fetching(tmp_path / "ipfs", mine.address))
             await until(lambda: bool(mine.node.cluster.rooted(root)))
             assert (await pinned(kubo, root, "2s"))[0] == 500
