@@ -15,8 +15,8 @@ from node.holding import digest_of, key_of
 from node.reference import Repository
 from node.unixfs import LEAF_BYTES
 
-LENT: Final = Repository("localhost", "kubo")
-"""For whom such blobs are fetched; no registry has this name."""
+LENT: Final = Repository("localhost", "Kubo")
+"""For whom such blobs are fetched; a registry's names have no capitals, so nothing else ever comes from there."""
 MOST_AWAITED: Final = 32
 _AWAITED: Final = "awaited_for_kubo"
 _IS_LENT: Final = (

@@ -14,7 +14,7 @@ from facade.sidecar.fetch import Fetch, Part
 from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
-from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.errors import FullError, InvalidError, NotFoundError, UnreachableError
 from node.formats import RAW_BLOCK, Format, read_question
 from node.http import FileRange
 from node.lent import LentLeaf
@@ -107,7 +107,7 @@ class Blocks:
             if lent is not None and (stored := await self._stored(request, cid, lent)):
                 return stored
             return await self._brought(request, cid) or not_here
-        except (NotFoundError, UnreachableError) as error:
+        except (NotFoundError, UnreachableError, FullError) as error:
             log.info("no block for kubo", cid=str(cid), why=str(error))
             return not_here
 

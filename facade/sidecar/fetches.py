@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -101,7 +102,8 @@ class Fetches:
         except LayermeshError as error:
             log.warning("not fetched for kubo", **about, why=str(error))
             if fetch.again and self.offered(fetch.root) is None:
-                await self._store.lent.give_up(fetch.root)
+                with suppress(FullError):
+                    await self._store.lent.give_up(fetch.root)
         finally:
             self._over(fetch)
 
