@@ -8,10 +8,12 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from facade.admin.images import WholeImages
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
 from facade.hosts import guard
+from facade.metrics import CLIENT_GONE
 from facade.settings import Address
 from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
 
@@ -21,7 +23,13 @@ _PATHS: Final = "/api/status, /api/peers, /api/where?ref=, /metrics, /livez or /
 _STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
-def admin_app(node: Running, where: Where, listen: Address, own: OwnRepositories | None = None) -> web.Application:
+def admin_app(
+    node: Running,
+    where: Where,
+    listen: Address,
+    own: OwnRepositories | None = None,
+    images: WholeImages | None = None,
+) -> web.Application:
     """The application of the admin listener."""
     admin = _Admin(node, where)
     app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
@@ -36,6 +44,8 @@ def admin_app(node: Running, where: Where, listen: Address, own: OwnRepositories
         app.router.add_post("/api/own/records", own.restore)
         app.router.add_get("/api/own/blob", own.blob, allow_head=False)
         app.router.add_put("/api/own/blob", own.put_blob)
+    if images is not None:
+        app.router.add_routes(images.routes())
     return app
 
 
@@ -98,6 +108,9 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(error.status, error.reason)
     except LayermeshError as error:
         return _error(next(status for kind, status in _STATUS if isinstance(error, kind)), str(error))
+    except ConnectionError as error:
+        log.debug("the client has gone", path=request.path[:200], why=str(error))
+        return web.Response(status=CLIENT_GONE)
     except Exception:
         log.exception("an admin request failed", path=request.path[:200])
         return _error(500, "this is a bug of layermesh; its log has the details")

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from cluster.cluster import Cluster, open_cluster
 from facade.admin.app import admin_app
+from facade.admin.images import WholeImages
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
@@ -162,7 +163,9 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
 def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
-    return admin_app(running, where, running.listeners["admin"], OwnRepositories(store, registry.bringing))
+    own = OwnRepositories(store, registry.bringing)
+    images = WholeImages(store, registry.images, registry.admitting, running.listeners["facade"])
+    return admin_app(running, where, running.listeners["admin"], own, images)
 
 
 def _registry_servers(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Server]:

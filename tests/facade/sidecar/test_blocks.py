@@ -103,7 +103,7 @@ async def test_what_is_not_for_everybody_is_nowhere(tmp_path: Path, visibility: 
             assert await mine.block(cid) is None
             async with mine.session.head(f"/ipfs/{cid}?format=raw") as answer:
                 assert answer.status == 404
-            async with mine.session.get(f"/ipfs/{cid}") as answer:
+            async with mine.session.get(f"/ipfs/{cid}?format=car") as answer:
                 assert answer.status == 404
         assert not peer.bodies
 
@@ -143,8 +143,9 @@ async def test_a_file_is_not_fetched_whole_for_who_asks_for_no_block(tmp_path: P
     async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         root = peer.hold(BLOB)
         await heard_of(mine, root)
-        async with mine.session.get(f"/ipfs/{root}") as answer:
-            assert answer.status == 404
+        for query, status in (("", 400), ("?format=car", 404)):
+            async with mine.session.get(f"/ipfs/{root}{query}") as answer:
+                assert answer.status == status
         assert not peer.bodies
 
 
