@@ -29,7 +29,8 @@ from node.visibility import Visibility
 
 log = structlog.get_logger(__name__)
 MOST_OFFERS: Final = 2
-LOOK_S: Final = 0.3
+ASIDE_S: Final = 60.0
+LOOK_S: Final = 0.25
 """How long the swarm may take to show that somebody has a block."""
 
 _PINNED_S: Final = 0.5
@@ -104,6 +105,8 @@ class KuboSource:
         self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
         self._rooted: set[Cid] = set()
         """Files of which only the root was asked for: that it is there says nothing of the rest."""
+        self._aside: dict[str, float] = {}
+        """Peers whose daemons did not give what they named, and until when others are asked before them."""
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -121,6 +124,7 @@ class KuboSource:
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
         source = Source("kubo", self._kubo.gateway, lambda _target: {}, wanted.digest)
+        begun = sink.prefix
         try:
             async with self._kept(wanted.digest, file):
                 await self._swarm.fetch(file.cid, file.size, [source], sink)
@@ -131,15 +135,21 @@ class KuboSource:
             if not await self._kubo.here(file.cid):
                 raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
+        finally:
+            if not file.here and sink.prefix == begun and file.size:
+                self._put_aside(wanted.digest)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = _cid_of_small(digest)
         if not self._kubo.usable or cid is None or not await self._may_ask(repository, digest):
             return None
-        if not (late or self._named(digest) or await self._kubo.here(cid)):
+        if not (late or self._is_vouched(self._named(digest)) or await self._kubo.here(cid)):
             return None
-        return await self._block(cid)
+        data = await self._block(cid)
+        if data is None:
+            self._put_aside(digest)
+        return data
 
     async def obtainable(self, repository: Repository, digest: Digest) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
@@ -151,6 +161,7 @@ class KuboSource:
             if await self._block(offer.file.cid) is not None:
                 self._remember(offer.file.cid)
                 return True
+            self._put_aside(digest)
         return False
 
     def _remember(self, cid: Cid) -> None:
@@ -166,16 +177,26 @@ class KuboSource:
         named = self._named(wanted.digest)
         cid = _cid_of_small(wanted.digest)
         if cid is not None and wanted.size is not None and wanted.size <= LEAF_BYTES:
-            known.append(_Mapping(cid, wanted.size, believed=True, vouched=bool(named)))
+            known.append(_Mapping(cid, wanted.size, believed=True, vouched=self._is_vouched(named)))
         elif (dropped := await self._store.dropped(wanted.digest)) is not None:
-            vouched = any(each.cid == dropped[0] for each in named)
+            vouched = self._is_vouched([each for each in named if each.cid == dropped[0]])
             known.append(_Mapping(*dropped, believed=True, vouched=vouched))
-        known += [_Mapping(each.cid, each.size, each.member, vouched=True) for each in named]
+        known += [_Mapping(each.cid, each.size, each.member, self._is_vouched([each])) for each in named]
         return [each for each in known if wanted.size in (None, each.size)]
 
     def _named(self, digest: Digest) -> list[Holder]:
         """Who says that anybody may have it, whether he still answers or not: his daemon may."""
         return [each for each in self._cluster.named(digest) if each.visibility is Visibility.PUBLIC]
+
+    def _is_vouched(self, holders: Sequence[Holder]) -> bool:
+        """Whether any of them is one whose daemon may have what he named."""
+        now = asyncio.get_running_loop().time()
+        return any(self._aside.get(each.peer_id, now) <= now for each in holders)
+
+    def _put_aside(self, digest: Digest) -> None:
+        """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
+        until = asyncio.get_running_loop().time() + ASIDE_S
+        self._aside.update({each.peer_id: until for each in self._named(digest)})
 
     async def _may_ask(self, repository: Repository, digest: Digest) -> bool:
         if repository.namespace == OWN or await self._store.owned.knows(digest):
