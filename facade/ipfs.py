@@ -102,7 +102,9 @@ class KuboSource:
         self._store = store
         self._cluster = cluster
         self._kubo = kubo
-        self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+        self._disk = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+        self._swarm = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)
+        """What comes from afar is read in its order, behind the pin that fetches it."""
         self._rooted: set[Cid] = set()
         """Files of which only the root was asked for: that it is there says nothing of the rest."""
         self._aside: dict[str, float] = {}
@@ -127,7 +129,7 @@ class KuboSource:
         begun = sink.prefix
         try:
             async with self._kept(wanted.digest, file):
-                await self._swarm.fetch(file.cid, file.size, [source], sink)
+                await (self._disk if file.here else self._swarm).fetch(file.cid, file.size, [source], sink)
             self._rooted.discard(file.cid)
         except WrongMappingError:
             raise

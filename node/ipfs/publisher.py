@@ -87,6 +87,7 @@ class Publisher:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await _first_of(self._store.wait_changes(upto), self._network.moved.wait())
+            self.in_step = False
             upto = await self._catch_up(upto)
         self.in_step = False
 

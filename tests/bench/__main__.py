@@ -16,7 +16,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench.context import Bench
-from tests.bench.measures import cold, crowd, ingest, linked, many, memory, own, peer, start, warm
+from tests.bench.measures import cold, crowd, ingest, kubo, linked, many, memory, own, peer, start, warm
 from tests.bench.others import Others
 from tests.bench.report import show, write
 from tests.bench.rows import Disturbed, Failed, Missing, MissingToolError, Outcome
@@ -36,6 +36,9 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "own": own.own,
     "push": own.push,
     "many": many.many,
+    "kubo-publish": kubo.publish,
+    "kubo-read": kubo.read,
+    "kubo-nobody": kubo.nobody,
 }
 
 
