@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from cluster.cluster import Cluster
+from cluster.cluster import Cluster, Holder
 from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError
 from cluster.swarm.swarm import Faults, Source, Swarm
@@ -23,7 +23,8 @@ from node.store import Store
 
 log = structlog.get_logger(__name__)
 MOST_OFFERS: Final = 2
-LOOK_S: Final = 0.3
+ASIDE_S: Final = 60.0
+LOOK_S: Final = 0.25
 """How long the swarm may take to show that somebody has a block."""
 
 _PINNED_S: Final = 0.5
@@ -83,11 +84,15 @@ class KuboSource:
 
     def __init__(self, store: Store, cluster: Cluster, kubo: Kubo) -> None:
         self._store = store
-        self._mappings = Mappings(store, cluster)
+        self._mappings = Mappings(store, cluster, self._is_vouched)
         self._kubo = kubo
-        self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+        self._disk = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+        self._swarm = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)
+        """What comes from afar is read in its order, behind the pin that fetches it."""
         self._rooted: set[Cid] = set()
         """Files of which only the root was asked for: that it is there says nothing of the rest."""
+        self._aside: dict[str, float] = {}
+        """Peers whose daemons did not give what they named, and until when others are asked before them."""
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -105,9 +110,10 @@ class KuboSource:
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
         source = Source("kubo", self._kubo.gateway, lambda _target: {}, wanted.digest)
+        begun = sink.prefix
         try:
             async with self._kept(wanted.digest, file):
-                await self._swarm.fetch(file.cid, file.size, [source], sink)
+                await (self._disk if file.here else self._swarm).fetch(file.cid, file.size, [source], sink)
             self._rooted.discard(file.cid)
         except WrongMappingError:
             raise
@@ -115,15 +121,21 @@ class KuboSource:
             if not await self._kubo.here(file.cid):
                 raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
+        finally:
+            if not file.here and sink.prefix == begun and file.size:
+                self._put_aside(wanted.digest)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = cid_of_small(digest)
         if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        if not (late or self._mappings.named(digest) or await self._kubo.here(cid)):
+        if not (late or self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
             return None
-        return await self._block(cid)
+        data = await self._block(cid)
+        if data is None:
+            self._put_aside(digest)
+        return data
 
     async def obtainable(self, repository: Repository, digest: Digest) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
@@ -135,12 +147,23 @@ class KuboSource:
             if await self._block(offer.file.cid) is not None:
                 self._remember(offer.file.cid)
                 return True
+            self._put_aside(digest)
         return False
 
     def _remember(self, cid: Cid) -> None:
         if len(self._rooted) >= _MOST_ROOTED:
             self._rooted.clear()
         self._rooted.add(cid)
+
+    def _is_vouched(self, holders: Sequence[Holder]) -> bool:
+        """Whether any of them is one whose daemon may have what he named."""
+        now = asyncio.get_running_loop().time()
+        return any(self._aside.get(each.peer_id, now) <= now for each in holders)
+
+    def _put_aside(self, digest: Digest) -> None:
+        """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
+        until = asyncio.get_running_loop().time() + ASIDE_S
+        self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
 
     async def _block(self, cid: Cid) -> bytes | None:
         try:

@@ -4,6 +4,7 @@ Asking for a CID tells others of it. So networks are asked only for what anybody
 the repository that wants it, or what a peer says that anybody may have.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cluster.cluster import Cluster, Holder
@@ -27,11 +28,12 @@ class Mapping:
 
 
 class Mappings:
-    """What this node computed itself, and what its peers name."""
+    """What this node computed itself, and what its peers name; `is_vouched` tells if any of these may have it."""
 
-    def __init__(self, store: Store, cluster: Cluster) -> None:
+    def __init__(self, store: Store, cluster: Cluster, is_vouched: Callable[[Sequence[Holder]], bool] = bool) -> None:
         self._store = store
         self._cluster = cluster
+        self._is_vouched = is_vouched
 
     async def of(self, wanted: Wanted) -> list[Mapping]:
         """The CIDs of a blob, those that are believed first; none of what may not be asked for."""
@@ -41,11 +43,11 @@ class Mappings:
         named = self.named(wanted.digest)
         cid = cid_of_small(wanted.digest)
         if cid is not None and wanted.size is not None and wanted.size <= LEAF_BYTES:
-            known.append(Mapping(cid, wanted.size, believed=True, vouched=bool(named)))
+            known.append(Mapping(cid, wanted.size, believed=True, vouched=self._is_vouched(named)))
         elif (dropped := await self._store.dropped(wanted.digest)) is not None:
-            vouched = any(each.cid == dropped[0] for each in named)
+            vouched = self._is_vouched([each for each in named if each.cid == dropped[0]])
             known.append(Mapping(*dropped, believed=True, vouched=vouched))
-        known += [Mapping(each.cid, each.size, each.member, vouched=True) for each in named]
+        known += [Mapping(each.cid, each.size, each.member, self._is_vouched([each])) for each in named]
         return [each for each in known if wanted.size in (None, each.size)]
 
     def named(self, digest: Digest) -> list[Holder]:

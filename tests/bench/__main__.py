@@ -23,6 +23,7 @@ from tests.bench.measures import (
     files,
     gateway,
     ingest,
+    kubo,
     linked,
     many,
     memory,
@@ -53,6 +54,9 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "many": many.many,
     "delegated": delegated.delegated,
     "files": files.files,
+    "kubo-publish": kubo.publish,
+    "kubo-read": kubo.read,
+    "kubo-nobody": kubo.nobody,
 }
 
 
