@@ -26,7 +26,8 @@ from facade.upstream.proxies import Proxies
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError
-from node.ipfs.gateway import GatewayClient
+from node.ipfs.gateway import AT_HAND, GatewayClient
+from node.ipfs.reading import GatewayReading
 from node.reference import Repository
 from node.source import Sink, Wanted
 from node.store import Store
@@ -64,6 +65,7 @@ class Gateways:
         """Those of which an answer is still awaited, after a pull went on without it."""
         self._received: Counter[URL] = Counter()
         self._swarm = Swarm(client, timings, _LIMITS, self._faults())
+        self.reading = GatewayReading(client, self.having, self._failed)
 
     def status(self) -> tuple[GatewayStatus, ...]:
         """Each of them, in the order in which they were given."""
@@ -96,7 +98,7 @@ class Gateways:
         found = await self.having(cid)
         if not found:
             raise NotFoundError(f"{cid}: no gateway has it")
-        sources = [Source(str(url), url, lambda _target: {}, digest, by_block=True) for url in found]
+        sources = [Source(str(url), url, lambda _target: AT_HAND, digest, by_block=True) for url in found]
         await self._swarm.fetch(cid, size, sources, sink)
 
     async def block(self, cid: Cid) -> bytes | None:
@@ -104,7 +106,7 @@ class Gateways:
         for url in await self.having(cid):
             try:
                 async with asyncio.timeout(self._timings.leaf_s):
-                    data = await self._client.block(url, cid)
+                    data = await self._client.block(url, cid, headers=AT_HAND)
             except NotFoundError:
                 continue
             except (LayermeshError, TimeoutError) as error:
@@ -183,7 +185,7 @@ class GatewaySource:
         """Implements `Ipfs.obtainable`."""
         link = await self._store.repositories.link(repository, digest)
         offers = await self.offers(Wanted(repository, digest, link.size if link else None))
-        return any([offer.file is not None and await self._gateways.having(offer.file.cid) for offer in offers])
+        return any([offer.file is not None and await self._gateways.reading.has(offer.file.cid) for offer in offers])
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.folder import open_folder
 from node.foreign import Foreign
 from node.holding import Entry
+from node.lent import Lent
 from node.owned import Owned
 from node.reference import Repository
 from node.repositories import Proof, Repositories
@@ -66,6 +67,7 @@ class Store:
         self.folder: Path = shelf.folder.path
         self.repositories = Repositories(shelf.database, clock)
         self.owned = Owned(shelf.database, clock)
+        self.lent = Lent(shelf.database)
         self.foreign = Foreign(shelf.database, shelf.workers, clock)
         self.uploads = Uploads(shelf.folder.uploads, shelf, clock, elapsed)
         self._shelf = shelf

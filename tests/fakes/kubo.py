@@ -6,6 +6,7 @@ Its behaviour is that of Kubo 0.43, which `tests/contracts/kubos.py` holds both 
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -191,8 +192,9 @@ class FakeKubo:
         return _json({"Peers": peers})
 
     async def _swarm_peering_add(self, request: web.Request) -> web.Response:
-        address, _, peer_id = request.query["arg"].rpartition("/p2p/")
-        self.peerings.setdefault(peer_id, []).append(address)
+        named = [each.rpartition("/p2p/") for each in request.query.getall("arg")]
+        peer_id = named[0][2]
+        self.peerings[peer_id] = [address for address, _, _ in named]
         return _json({"ID": peer_id, "Status": "success"})
 
     async def _swarm_peering_rm(self, request: web.Request) -> web.Response:
@@ -293,8 +295,8 @@ def _error(message: str) -> web.Response:
 
 
 @asynccontextmanager
-async def fake_kubo(kubo: FakeKubo | None = None) -> AsyncIterator[FakeKubo]:
-    """Run one; leaving ends everything that hangs."""
+async def fake_kubo(kubo: FakeKubo | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeKubo]:
+    """Run one, its RPC behind TLS where that is given; leaving ends everything that hangs."""
     kubo = kubo or FakeKubo()
     rpc, gateway = web.Application(client_max_size=1 << 30), web.Application()
     rpc.router.add_post("/api/v0/{command:.*}", kubo.answer)
@@ -303,10 +305,11 @@ async def fake_kubo(kubo: FakeKubo | None = None) -> AsyncIterator[FakeKubo]:
     runners = [web.AppRunner(app, access_log=None, shutdown_timeout=0.1) for app in (rpc, gateway)]
     try:
         urls = []
-        for runner, url in zip(runners, (kubo.rpc, kubo.gateway), strict=True):
+        for runner, url, context in zip(runners, (kubo.rpc, kubo.gateway), (tls, None), strict=True):
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", url.port or 0).start()
-            urls.append(URL.build(scheme="http", host="127.0.0.1", port=runner.addresses[0][1]))
+            await web.TCPSite(runner, "127.0.0.1", url.port or 0, ssl_context=context).start()
+            scheme = "https" if context else "http"
+            urls.append(URL.build(scheme=scheme, host="127.0.0.1", port=runner.addresses[0][1]))
         kubo.rpc, kubo.gateway = urls
         yield kubo
     finally:

@@ -119,12 +119,12 @@ class Daemon:
         """The peer ids that it keeps connections to."""
         said = await self._rpc.ask("swarm/peering/ls")
         peers = said.get("Peers") if isinstance(said, dict) else None
-        return {str(each.get("ID")) for each in peers or () if isinstance(each, dict)}
+        listed = peers if isinstance(peers, list) else []
+        return {str(each.get("ID")) for each in listed if isinstance(each, dict)}
 
     async def peer_with(self, peer: SwarmPeer) -> None:
-        """Keep a connection to another daemon, for as long as this one runs."""
-        for address in peer.addresses:
-            await self._rpc.ask("swarm/peering/add", f"{address}/p2p/{peer.peer_id}")
+        """Keep a connection to another daemon, for as long as this one runs; at these addresses, and no others."""
+        await self._rpc.ask("swarm/peering/add", *(f"{address}/p2p/{peer.peer_id}" for address in peer.addresses))
 
     async def part_from(self, peer_id: str) -> None:
         """Keep that connection no longer."""
