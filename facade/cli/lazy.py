@@ -2,17 +2,18 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import click
 
 
 class Lazy(click.Group):
-    """The commands `names`, each in the module `prefix` + name, with `_` for `-`, or the one that `modules` names."""
+    """The commands `names`, each in the module `prefix` + name, with `_` for `-`, or in the one that `modules` says."""
 
     names: Sequence[str] = ()
     prefix = "facade.cli."
-    modules: Mapping[str, str] = {}
-    """Of commands that are called as no module can be."""
+    modules: Mapping[str, str] = MappingProxyType({})
+    """For those that are called as no module can be."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

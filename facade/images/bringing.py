@@ -84,6 +84,8 @@ def _names(listed: Sequence[Listed], name: str | None) -> list[str]:
             known = f"the tag {nameless[0].tag!r}" if nameless[0].tag else "no name"
             raise InvalidError(f"{nameless[0].digest}: the layout gives this image {known}: name it with --as REF")
         return [each.name for each in listed]
+    if "@" in name:
+        raise InvalidError(f"--as {name}: a name with or without a tag is expected, no digest")
     _, colon, _ = name.rpartition("/")[2].partition(":")
     if not colon:
         return [f"{name}:{_tag(each)}" for each in listed]

@@ -115,7 +115,7 @@ def unpack(
         with open_folder_layout(folder) as layout:
             for digest, size in blobs.items():
                 path = folder.joinpath(*blob_path(digest))
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folders(folder, path.parent)
                 if _is_right(layout, digest, size):
                     told(size)
                 else:
@@ -123,6 +123,13 @@ def unpack(
         _write(folder / INDEX_FILE, (index,))
     except OSError as error:
         raise FullError(f"{folder}: it cannot be written: {error.strerror or error}") from None
+
+
+def _make_folders(top: FilePath, folder: FilePath) -> None:
+    for part in (folder.parent, folder):
+        if part != top and part.is_symlink():
+            raise InvalidError(f"{part}: a symbolic link, which is not followed")
+        part.mkdir(exist_ok=True)
 
 
 def _is_right(layout: FolderLayout, digest: Digest, size: int) -> bool:
@@ -160,7 +167,8 @@ def _write(path: FilePath, pieces: Sequence[bytes] | Iterator[memoryview]) -> No
     """Write a file that appears when it is whole."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb", buffering=0) as target:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb", buffering=0) as target:
             for piece in pieces:
                 view = memoryview(piece)
                 while view:

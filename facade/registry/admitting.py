@@ -119,8 +119,9 @@ class Admitting:
             meant = replace(content, artifact_type="", subject=None)
             records.append(Record(name, Kind.TAG, brought.tag.text, meant, 0, ""))
         await self._store.owned.restore(records)
-        if visibility is Visibility.PUBLIC:
-            for each in _needed(manifests):
+        for each in _needed(manifests):  # also what is here for another reason, which may end
+            await self._store.repositories.show(brought.repository, each.digest, Proof(Visibility.MEMBERS))
+            if visibility is Visibility.PUBLIC:
                 await self._store.repositories.show(brought.repository, each.digest, Proof(visibility))
 
     async def _mirrored(self, brought: Brought, manifests: Sequence[Manifest], visibility: Visibility) -> None:

@@ -42,6 +42,11 @@ def test_a_page_comes_back_as_it_was() -> None:
     assert messages.decode_page(messages.encode(sent)) == sent
 
 
+def test_a_tag_line_of_before_there_were_brought_images_is_read() -> None:
+    line = ["tag", 3, "d.io", "x", "t", DIGEST, "m", 1.5, 4]
+    assert messages.decode_page(page([line])).lines == [TagLine(3, "d.io", "x", "t", DIGEST, "m", 1.5, 4)]
+
+
 def test_a_hello_with_a_daemon_comes_back_as_it_was() -> None:
     daemon = messages.Daemon("12D3KooW", ["/ip4/10.0.0.7/tcp/4001"])
     sent = msgspec.structs.replace(HELLO, daemon=daemon)
@@ -52,11 +57,6 @@ def test_a_hello_with_a_daemon_comes_back_as_it_was() -> None:
 def test_a_malformed_daemon_is_refused(daemon: object) -> None:
     with pytest.raises(InvalidError, match="Hello"):
         messages.decode_hello(hello(daemon=daemon))
-
-
-def test_a_tag_line_of_before_there_were_brought_images_is_read() -> None:
-    line = ["tag", 3, "d.io", "x", "t", DIGEST, "m", 1.5, 4]
-    assert messages.decode_page(page([line])).lines == [TagLine(3, "d.io", "x", "t", DIGEST, "m", 1.5, 4)]
 
 
 def test_fields_of_later_versions_are_ignored() -> None:

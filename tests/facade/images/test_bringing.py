@@ -124,6 +124,11 @@ def test_images_keep_their_tags_in_a_repository_that_the_operator_names(opened: 
     assert [each.name for each in brought(opened, files, "other")] == ["other:v1", "other:v2"]
 
 
+def test_a_digest_is_no_name(opened: Opened) -> None:
+    with pytest.raises(InvalidError, match="no digest"):
+        brought(opened, layout_of(IMAGE), f"team/app@{IMAGE.manifest.digest}")
+
+
 def without(digest: Digest) -> dict[Path, bytes]:
     files = layout_of(IMAGE)
     del files[blob_path(digest)]

@@ -78,6 +78,13 @@ def test_a_blob_is_not_written_through_a_link(folder: FilePath, tmp_path: FilePa
     assert victim.read_bytes() == b"mine" and not layer.is_symlink()
 
 
+def test_blobs_are_not_written_to_a_folder_that_a_link_leads_to(folder: FilePath, tmp_path: FilePath) -> None:
+    _link_folder(folder)
+    folder.joinpath(*blob_path(LAYER.digest)).unlink()
+    with pytest.raises(InvalidError, match="blobs: a symbolic link"):
+        unpacked(folder)
+
+
 def _link_file(folder: FilePath) -> None:
     path = folder.joinpath(*blob_path(LAYER.digest))
     path.rename(folder / "elsewhere")

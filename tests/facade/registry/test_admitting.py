@@ -1,5 +1,6 @@
 """Images that were brought as files: pulled by their names, seen whole or not at all, by those who may see them."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from node.errors import InvalidError, NotFoundError
 from node.records import RESTORED
 from node.reference import OWN, Repository, Tag
 from node.repositories import Proof, TagSeen
-from node.visibility import Visibility
+from node.visibility import FOREVER, Visibility
 from tests.facade.machine import Machine, machine, until
 from tests.facade.members import meaning, member
 from tests.fakes.images import Blob, FakeImage, FakeIndex, all_blobs, make_image, make_index
@@ -175,6 +176,18 @@ async def test_what_was_brought_need_not_come_again(node: Machine) -> None:
     await bring(node, [IMAGE.config])
     await node.store.put(IMAGE.layers[0].digest, IMAGE.layers[0].data, Proof(Visibility.PUBLIC))
     assert await node.registry.admitting.lacking(digests) == [IMAGE.layers[1].digest, IMAGE.manifest.digest]
+
+
+@pytest.mark.parametrize("repository", [MIRRORED, OURS])
+async def test_what_was_here_for_a_while_only_stays_for_what_was_brought(node: Machine, repository: Repository) -> None:
+    """Its proof that anybody may see it ends one day."""
+    layer = IMAGE.layers[0]
+    await node.store.put(layer.digest, layer.data, Proof(Visibility.PUBLIC, time.time() + 1000))
+    await bring(node, [blob for blob in all_blobs(IMAGE) if blob != layer])
+    await node.registry.admitting.admit(brought(repository), Visibility.MEMBERS)
+    entry = await node.store._shelf.catalog.entry(layer.digest)
+    assert entry is not None and entry.shown.members_until == FOREVER
+    assert await node.store.repositories.confirmed(repository, layer.digest)
 
 
 async def test_a_manifest_that_says_another_size_is_refused(node: Machine) -> None:
