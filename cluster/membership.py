@@ -15,6 +15,7 @@ from typing import Final
 from yarl import URL
 
 from cluster.config import Limits, Timings
+from cluster.tls import Pin
 
 GONE_AT: Final = 3
 STRANGER_TRIES: Final = 3
@@ -42,7 +43,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered at an address. `member`: it proved the cluster secret."""
+    """Who answered at an address. `member`: it proved the cluster secret. `pin`: how it is known again, under TLS."""
 
     id: str
     name: str
@@ -50,6 +51,7 @@ class Identity:
     member: bool = False
     secured: bool = False
     note: str | None = None
+    pin: Pin | None = None
 
 
 @dataclass(slots=True)
@@ -196,6 +198,13 @@ class Membership:
             forgotten = contact.tries >= STRANGER_TRIES
         if forgotten and not vouched:
             self._forget(contact)
+
+    def speaks_otherwise(self, contact: Contact, reason: str, now: float) -> None:
+        """A node answered that can be no peer of this one as both are set up: it is looked at again now and then."""
+        contact.busy, contact.tries, contact.last_seen, contact.note = False, 0, now, reason
+        self._release(contact, None)
+        contact.identity, contact.state = None, State.CANDIDATE
+        contact.due = now + self._timings.retry_most_s
 
     def answered(self, contact: Contact, identity: Identity, now: float) -> bool:
         """It answered a probe. False when it is another node, or another start of it: it is greeted anew at once."""

@@ -7,6 +7,7 @@ from cluster.directory.disk import CacheError, LogCache
 from cluster.directory.log import PeerLog, Update
 from cluster.messages import LogPage
 from node.catalog import Holding
+from node.cid import Cid
 from node.digest import Digest
 from node.errors import FullError, InvalidError
 from node.records import Kind, Record, time_of
@@ -20,7 +21,8 @@ class Directory:
     """The logs that were read, by peer id. Works on without a cache when there is none.
 
     `merge` keeps the records of own repositories that a member tells of, so many of each at most, in the catalog that
-    `reader` names: where that begins anew, so does reading.
+    `reader` names: where that begins anew, so does reading. `shares` are the registry namespaces whose private content
+    this node has from members that share it.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Directory:
         clock: Callable[[], float],
         merge: Merge,
         reader: Callable[[], str],
+        shares: frozenset[str] = frozenset(),
     ) -> None:
+        self._shares = shares
         self._merge = merge
         self._reader = reader
         self._read_for = reader()
@@ -45,7 +49,7 @@ class Directory:
     def count(self, peer_id: str) -> int:
         """How many blobs a peer holds, as far as its log was read."""
         log = self._logs.get(peer_id)
-        return 0 if log is None else len(log.blobs)
+        return 0 if log is None else len(log.blobs.keys() | log.shared.keys())
 
     def note(self, peer_id: str) -> str | None:
         """What people should know of what a peer says."""
@@ -58,12 +62,23 @@ class Directory:
             f" {ahead_s:.0f} s after this node's time, and count when it has come"
         )
 
-    def holdings(self, digest: Digest) -> Iterator[tuple[str, Holding, bool]]:
-        """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so."""
+    def holdings(
+        self, digest: Digest, repositories: Collection[Repository] = ()
+    ) -> Iterator[tuple[str, Holding, bool]]:
+        """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so.
+
+        What is shared counts as content of `repositories` alone.
+        """
         for peer_id, log in self._logs.items():
-            holding = log.holding(digest)
+            holding = log.holding(digest, repositories)
             if holding is not None:
                 yield peer_id, holding, log.proven
+
+    def naming(self, digest: Digest, cid: Cid) -> list[str]:
+        """Every peer whose log says that this is the blob's CID."""
+        return [
+            peer_id for peer_id, log in self._logs.items() if any(holding.cid == cid for holding in log.named(digest))
+        ]
 
     def seen(self, repository: Repository, tag: Tag) -> Iterator[tuple[str, TagSeen]]:
         """Every member's observation of a tag."""
@@ -78,7 +93,7 @@ class Directory:
         if log is not None and log.proven == proven:
             return log
         self._left.discard(peer_id)
-        log = self._logs[peer_id] = PeerLog(proven)
+        log = self._logs[peer_id] = PeerLog(proven, self._shares)
         try:
             await self._load(peer_id, log)
         except (CacheError, InvalidError) as error:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import math
+import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ class Source:
     """Headers that prove who we are, for a GET of a path with query."""
     digest: Digest
     """What the peer says that the file is."""
+    tls: ssl.SSLContext | None = None
+    """What judges the certificate at the other end, where TLS is spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class _Fetch:
             headers = source.proof(f"/ipfs/{cid}?format=raw")
             try:
                 async with asyncio.timeout(self._swarm.timings.leaf_s):
-                    data = await self._swarm.gateway.block(source.url, cid, headers=headers)
+                    data = await self._swarm.gateway.block(source.url, cid, headers=headers, tls=source.tls)
             except (LayermeshError, TimeoutError) as error:
                 self._lost(source, error)
             else:
@@ -176,7 +179,14 @@ class _Fetch:
         start, stop = piece.at * LEAF_BYTES, min(piece.stop * LEAF_BYTES, dag.size)
         headers = source.proof(f"/ipfs/{self._cid}")
         blocks = self._swarm.gateway.blocks(
-            source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s, block_s=timings.leaf_s
+            source.url,
+            self._cid,
+            start,
+            stop,
+            headers=headers,
+            stall_s=timings.stall_s,
+            block_s=timings.leaf_s,
+            tls=source.tls,
         )
         async with blocks as receiver:
             at_once = 1

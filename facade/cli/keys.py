@@ -70,6 +70,7 @@ KEYS: Final = (
         repeatable=True,
     ),
     Key("cluster", "open_gateway", "--open-gateway", "", "let anybody read public blobs although there is a secret"),
+    Key("cluster", "tls", None, "true|false", "speak TLS with the other nodes, and nothing else; needs the secret"),
     Key("facade", "insecure", "--insecure", "", "allow listeners beyond loopback, unprotected"),
     Key("facade", "htpasswd", None, "FILE", "the facade's users, with bcrypt hashes (htpasswd -B)"),
     Key("facade", "access", None, "JSON", "who may read and write which repositories"),

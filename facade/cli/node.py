@@ -52,7 +52,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     logins = Logins(guarding.users.users) if guarding.users else None
     gate = Gate(logins, guarding.rules, ClientLogins() if passes_through(facade) else None)
     async with (
-        open_store(wiring.data) as store,
+        open_store(wiring.data, shared=config.shared) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         Background() as background,
@@ -79,6 +79,8 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         admin = {"admin": _admin_app(running, store, cluster, registry)}
         servers = _registry_servers(registry, listeners)
         apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}
+        if cluster.tls is not None:
+            tls["mesh"] = cluster.tls
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running

@@ -10,7 +10,6 @@ from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, NotFoundError
 from node.store import Store
-from node.visibility import Visibility
 
 _PIECE_BYTES: Final = 256 * 1024
 
@@ -49,8 +48,8 @@ class Embedded:
         holding = await self._store.find(digest)
         if holding is None:
             raise NotFoundError(f"{digest}: not here")
-        if holding.visibility is Visibility.PRIVATE:
-            raise DeniedError(f"{digest}: it is private to this node")
+        if holding.visibility.hidden:
+            raise DeniedError(f"{digest}: it is private")
         return holding.cid
 
     async def withdraw(self, cid: Cid) -> None:

@@ -41,6 +41,7 @@ STATUS = {
                 {"url": "https://a.b/", "breaker": "open"},
                 {"url": "https://mirror.b/", "breaker": "half-open"},
             ],
+            "share": None,
         }
     ],
     "warnings": ["eth9: no multicast"],
@@ -198,9 +199,9 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
     for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
         assert text in out
     assert [line.split() for line in out.splitlines()[-3:]] == [
-        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],
-        ["a.b", "https://a.b/", "yes", "refuse", "open"],
-        ["a.b", "https://mirror.b/", "yes", "refuse", "half-open"],
+        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "SHARE", "BREAKER"],
+        ["a.b", "https://a.b/", "yes", "refuse", "-", "open"],
+        ["a.b", "https://mirror.b/", "yes", "refuse", "-", "half-open"],
     ]
 
 
