@@ -53,8 +53,10 @@ class Greeter:
             raise await self._look_otherwise(url, mine, tell) or error from None
         if who.id == mine.id:
             return _identity(who, member=False, note=None, pin=pin)
-        if self.tls and who.tls is None:
-            raise await self._otherwise(url, mine, who, tell)
+        if self.tls and (pin is None or who.tls is None):
+            if tell:
+                await self._introduce(url, mine, pin)
+            raise self._otherwise(who)
         _check(who, pin)
         if not (self.secret and who.secured):
             _same(who.id, await self._introduce(url, mine, pin))
@@ -91,12 +93,13 @@ class Greeter:
                 who = await self.client.who(other, to=None, timeout_s=timeout_s, pin=pin)
         except LayermeshError:
             return None
-        return None if (who.tls is not None) == self.tls else _speaks_otherwise(who)
+        return None if (who.tls is not None) == self.tls else self._otherwise(who)
 
-    async def _otherwise(self, url: URL, mine: Hello, who: Hello, tell: bool) -> OtherwiseError:
-        if tell:
-            await self._introduce(url, mine, None)
-        return _speaks_otherwise(who)
+    def _otherwise(self, who: Hello) -> OtherwiseError:
+        theirs, mine = ("no TLS", "does") if self.tls else ("TLS", "does not")
+        return OtherwiseError(
+            f"{who.name} speaks {theirs}, this node {mine}: set [cluster] tls on all nodes or on none"
+        )
 
 
 class Rounds:
@@ -195,12 +198,6 @@ def _difference(who: Hello, secret: bool) -> str | None:
     if who.secured:
         return "it asks for a cluster secret"
     return "it has no cluster secret" if secret else None
-
-
-def _speaks_otherwise(who: Hello) -> OtherwiseError:
-    if who.tls is None:
-        return OtherwiseError(f"{who.name} speaks no TLS, this node does: set [cluster] tls on all nodes or on none")
-    return OtherwiseError(f"{who.name} speaks TLS, this node does not: set [cluster] tls on all nodes or on none")
 
 
 def _check(hello: Hello, pin: Pin | None) -> None:

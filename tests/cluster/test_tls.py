@@ -12,11 +12,14 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from cluster import messages
+from cluster.messages import Hello
 from cluster.tls import Pin, fingerprint_of, make_certificate
 from node.digest import Digest
 from node.errors import UnreachableError
 from node.visibility import Visibility
 from tests.cluster.machine import Machine, machine, until
+from tests.fakes.peer import FakePeer, Faults, fake_peer
 
 BLOB = random.Random(1).randbytes(9 * 1024 * 1024 + 77)
 SECRET = b"a secret that all of this cluster know"
@@ -161,6 +164,21 @@ async def test_a_node_with_and_one_without_tls_both_say_so(tmp_path: Path, joins
 def _other(url: URL) -> URL:
     """As a node that speaks the other way is told of it."""
     return URL.build(scheme="https" if url.scheme == "http" else "http", host="127.0.0.1", port=url.port)
+
+
+@pytest.mark.parametrize("secured", [True, False])
+async def test_who_speaks_no_tls_but_says_so_is_no_peer(tmp_path: Path, secured: bool) -> None:
+    """Over a plain connection anybody may name any certificate."""
+    liar = FakePeer(faults=Faults(hello=_hello("e" * 64, secured)))
+    async with fake_peer(liar), machine(tmp_path / "a", "a", liar.url, secret=SECRET, tls=True) as a:
+        await until(lambda: "liar speaks no TLS" in note(a, liar.url))
+        assert not a.alive()
+        assert all("log" not in asked for asked in liar.requests)
+
+
+def _hello(fingerprint: str, secured: bool) -> bytes:
+    hello = Hello(v=1, id="f" * 32, name="liar", boot="1" * 32, port=1, secured=secured, tls=fingerprint)
+    return messages.encode(hello)
 
 
 async def test_by_mdns_a_node_with_and_one_without_tls_both_say_so(tmp_path: Path) -> None:

@@ -179,6 +179,8 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("[facade.upstreams.'a.b'.tags]\n'v*' = 5", """tags "v*" = 5: text is expected"""),
         ("[facade.upstreams.'a.b']\npublic = 'x'", "public = 'x': true or false is expected"),
         ("[facade.upstreams.'a.b']\naccess = 'x'", "access = 'x': refuse or credentials or passthrough is expected"),
+        ("[facade.upstreams.'a.b']\nshare = 'members'", "share = 'members': cluster is expected"),
+        ("[cluster]\ntls = 'yes'", "[cluster] tls = 'yes': true or false is expected"),
         ("[facade", "this is not TOML: "),
     ],
 )
