@@ -12,6 +12,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
+from node.errors import StartError
+
 _NAME: Final = "layermesh"
 _SINCE: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _UNTIL: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
@@ -72,7 +74,11 @@ def fingerprint_of(certificate: bytes) -> str:
 
 
 def make_certificate() -> Certificate:
-    """A new key (ECDSA, P-256) and its certificate. The key is in memory alone, and never in a file."""
+    """A new key (ECDSA, P-256) and its certificate. The key is in memory alone, and never in a file.
+
+    Raises:
+        StartError: when this machine does not let it be used.
+    """
     from cryptography import x509  # loaded only by nodes that speak TLS
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -93,9 +99,12 @@ def make_certificate() -> Certificate:
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
     """Python takes keys from files only: one that is nothing but memory."""
-    descriptor = os.memfd_create(_NAME)
     try:
-        os.write(descriptor, pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+        descriptor = os.memfd_create(_NAME)
+        try:
+            os.write(descriptor, pem)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StartError(f"[cluster] tls: a key cannot be used here, is /proc mounted? {error}") from None

@@ -47,9 +47,9 @@ class Directory:
         """What is wrong with the cache, for people."""
 
     def count(self, peer_id: str) -> int:
-        """How many blobs a peer holds, as far as its log was read."""
+        """How many blobs a peer holds, as far as its log was read; one that it shares besides counts again."""
         log = self._logs.get(peer_id)
-        return 0 if log is None else len(log.blobs.keys() | log.shared.keys())
+        return 0 if log is None else len(log.blobs) + len(log.shared)
 
     def note(self, peer_id: str) -> str | None:
         """What people should know of what a peer says."""

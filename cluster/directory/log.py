@@ -58,11 +58,13 @@ class PeerLog:
     tags: dict[tuple[Repository, Tag], TagSeen] = field(default_factory=dict)
     shared: dict[bytes, dict[Repository, bytes]] = field(default_factory=dict)
     """What it shares, as content of which repositories."""
+    _shares: int = 0
+    """How many of these there are."""
     late: dict[str, RecordLine] = field(default_factory=dict)
     """Records from a clock that is ahead, by what each is about, until their time has come."""
 
     def __len__(self) -> int:
-        return len(self.blobs) + len(self.tags) + sum(map(len, self.shared.values()))
+        return len(self.blobs) + len(self.tags) + self._shares
 
     def apply(self, page: LogPage, now: float) -> Update:
         """Take in a page that answers a request for what follows `since` of `log_id`.
@@ -118,7 +120,7 @@ class PeerLog:
 
     def forget(self) -> None:
         """Start over."""
-        self.blobs, self.tags, self.shared, self.late = {}, {}, {}, {}
+        self.blobs, self.tags, self.shared, self._shares, self.late = {}, {}, {}, 0, {}
         self.log_id, self.since, self.whole = "", 0, False
 
     def holding(self, digest: Digest, repositories: Collection[Repository] = ()) -> Holding | None:
@@ -139,7 +141,7 @@ class PeerLog:
     def drop(self, digest: Digest) -> None:
         """Do not believe in this holding any more, until the log names it anew."""
         self.blobs.pop(key_of(digest), None)
-        self.shared.pop(key_of(digest), None)
+        self._shares -= len(self.shared.pop(key_of(digest), {}))
 
     def _wanted(self, line: Line, now: float) -> bool:
         if isinstance(line, RecordLine):
@@ -166,12 +168,15 @@ class PeerLog:
 
     def _take_shared(self, change: SharedChange) -> None:
         key = key_of(change.digest)
+        lent = self.shared.setdefault(key, {})
+        before = len(lent)
         if change.holding is not None:
-            self.shared.setdefault(key, {})[change.repository] = _pack(change.holding)
-        elif (of := self.shared.get(key)) is not None:
-            of.pop(change.repository, None)
-            if not of:
-                del self.shared[key]
+            lent[change.repository] = _pack(change.holding)
+        else:
+            lent.pop(change.repository, None)
+        self._shares += len(lent) - before
+        if not lent:
+            del self.shared[key]
 
 
 def key_of(digest: Digest) -> bytes:

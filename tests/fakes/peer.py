@@ -95,6 +95,14 @@ class FakePeer:
         self.say(["blob", self._seq(), named, dag.root.raw, len(data) if size is None else size, visibility])
         return dag.root
 
+    def lend(self, data: bytes, namespace: str, repository: str, digest: Digest | None = None) -> None:
+        """Share a file as content of a repository, under its own digest or, as a lie, under another."""
+        dag = dag_of(data)
+        self._files[str(dag.root)] = data
+        self._nodes |= {str(cid): block for cid, block in dag.interior}
+        named = str(digest or Digest.of(data))
+        self.say(["shared", self._seq(), namespace, repository, named, dag.root.raw, len(data)])
+
     def see(self, tag: str, digest: Digest, seen_at: float, repository: str = "library/app") -> None:
         """Announce a tag observation."""
         media_type = "application/vnd.oci.image.manifest.v1+json"

@@ -160,8 +160,12 @@ def test_what_is_withdrawn_of_one_repository_stays_for_another() -> None:
     log.apply(page([shared(1, 1), shared(2, 1, ITS_OTHER), blob(3, 2)]), NOW)
     log.apply(page([shared(4, 1, held=False), DropLine(5, digest(1))]), NOW)
     assert log.holding(named, [CORP]) is None and log.holding(named, [ITS_OTHER]) is not None
+    assert len(log) == 2
     log.apply(page([shared(6, 1, ITS_OTHER, held=False), shared(7, 9, held=False)]), NOW)
-    assert not log.shared
+    assert not log.shared and len(log) == 1
+    log.apply(page([shared(8, 1), shared(9, 1, ITS_OTHER)]), NOW)
+    log.drop(named)
+    assert not log.shared and len(log) == 1
 
 
 @pytest.mark.parametrize(("proven", "shares"), [(False, {"corp.test"}), (True, set()), (True, {"other.test"})])

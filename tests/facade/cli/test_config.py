@@ -115,6 +115,12 @@ def test_a_registry_may_have_several_endpoints(file: Path, way: str) -> None:
     assert endpoints == ("https://a.test", "http://b.test:5000")
 
 
+@pytest.mark.parametrize(("text", "tls"), [("true", True), ("false", False), ("1", True)])
+def test_a_variable_says_yes_or_no(text: str, tls: bool) -> None:
+    assert load({}, {"LAYERMESH_CLUSTER_TLS": text}).cluster.tls is tls
+    assert "true or false is expected" in refusal(environment={"LAYERMESH_CLUSTER_TLS": "perhaps"})
+
+
 def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
     file.write_text(
         f"""

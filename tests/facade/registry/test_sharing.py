@@ -1,5 +1,6 @@
 """`share = "cluster"`: members have what one of them fetched with a login, and give it as their own settings say."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -9,16 +10,20 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from cluster.tls import make_certificate
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.upstream.config import Access, Share, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, Login
+from node.cid import Cid
+from node.digest import Digest
 from node.manifest import OCI_MANIFEST
 from node.reference import Repository, Tag
 from node.visibility import Audience, Visibility
 from tests.facade.logins import basic, get, pull
 from tests.facade.machine import Machine, machine, until
 from tests.fakes.images import Blob, FakeImage, make_image
+from tests.fakes.peer import FakePeer, fake_peer
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_auth import Basic
 
@@ -44,7 +49,7 @@ def member(
     folder: Path,
     registry: FakeRegistry,
     corporate: FakeRegistry,
-    *joins: Machine,
+    *joins: Machine | FakePeer,
     access: Access = CREDENTIALS,
     share: Share | None = Share.CLUSTER,
     login: bool = True,
@@ -62,7 +67,7 @@ def member(
         credentials=Credentials({(corporate.address, ""): Login("node", "secret")}) if login else NO_CREDENTIALS,
         gate=Gate(clients=ClientLogins()) if access is PASSTHROUGH else None,
         secret=SECRET,
-        joins=tuple(one.mesh for one in joins),
+        joins=tuple(str(one.url) if isinstance(one, FakePeer) else one.mesh for one in joins),
         mesh_tls=True,
         mesh_port=URL(at).port or 0 if at else 0,
     )
@@ -269,6 +274,36 @@ async def test_who_shares_no_more_serves_only_what_the_registry_itself_gave_him(
             await pull(b, NAME, secret, None)
             await corporate.stop()
             await pull(b, NAME, secret, None)
+
+
+async def test_a_member_that_lends_other_bytes_is_found_out_and_the_registry_gives_the_right_ones(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    small = secret.layers[1]
+    liar = FakePeer(secret=SECRET, certificate=await asyncio.to_thread(make_certificate))
+    liar.lend(b"x" * small.size, REPOSITORY.namespace, REPOSITORY.name, small.digest)
+    async with fake_peer(liar), member(tmp_path / "a", registry, corporate, liar) as a:
+        await until(lambda: a.cluster.holders(small.digest, (REPOSITORY,)))
+        await pull(a, NAME, secret, None)
+        (status,) = a.cluster.peers()
+        assert liar.bodies and "which it is not" in (status.set_aside or "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["shared", 1, "corp.test", "NO", str(Digest.of(b"x")), Cid.of(b"x").raw, 1],
+        ["shared", 1, "corp.test", "team/x", str(Digest.of(b"x")), b"no cid", 1],
+        ["shared-tag", 1, "corp.test", "team/x", "..", str(Digest.of(b"x")), "m", 1.0, 1],
+    ],
+)
+async def test_a_member_that_shares_what_cannot_be_is_set_aside(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, line: list[object]
+) -> None:
+    liar = FakePeer(secret=SECRET, certificate=await asyncio.to_thread(make_certificate))
+    liar.say(line)
+    async with fake_peer(liar), member(tmp_path / "a", registry, corporate, liar) as a:
+        await until(lambda: any(peer.set_aside for peer in a.cluster.peers()))
 
 
 async def test_a_blob_that_is_dropped_is_withdrawn(
