@@ -96,9 +96,11 @@ class ClientLogins:
 def challenge(request: web.BaseRequest, error: str = "") -> dict[str, str]:
     """The headers of a 401: where a token is to be had, and for what.
 
+    A proxy in front that ends TLS says so (`X-Forwarded-Proto: https`); whoever else says it misleads only themselves.
     `error`: what was wrong with the one shown (RFC 6750, section 3.1); containerd shows it again where nothing is said.
     """
-    lines = [f'Bearer realm="{request.scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
+    scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
+    lines = [f'Bearer realm="{scheme}://{request.host}{TOKEN_PATH}"', 'service="layermesh"']
     with suppress(InvalidError):
         if name := route_of(request.path)[1]:
             lines.append(f'scope="repository:{Repository.parse(OWN, name).name}:pull"')

@@ -273,6 +273,12 @@ async def test_a_token_is_to_be_had_where_the_client_has_come_to(node: Machine, 
     assert answer.headers["WWW-Authenticate"].startswith(f'Bearer realm="http://{host}{TOKEN_PATH}"')
 
 
+async def test_behind_a_proxy_that_ends_tls_a_token_is_to_be_had_under_tls(node: Machine) -> None:
+    headers = {"Host": "node.example", "X-Forwarded-Proto": "https"}
+    answer = await node.get("/v2/", **headers)
+    assert answer.headers["WWW-Authenticate"].startswith(f'Bearer realm="https://node.example{TOKEN_PATH}"')
+
+
 async def test_under_tls_a_token_is_to_be_had_there_as_well(
     tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
 ) -> None:
