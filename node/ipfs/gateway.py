@@ -180,7 +180,7 @@ class GatewayClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None
         finally:
-            answer.close()
+            _close(answer)
 
 
 def _url(base_url: URL, cid: str) -> URL:
@@ -215,6 +215,14 @@ def _taken_over(answer: aiohttp.ClientResponse) -> tuple[socket.socket | None, b
         return None, first
     connection.transport.pause_reading()
     return connection.transport.get_extra_info("socket"), first
+
+
+def _close(answer: aiohttp.ClientResponse) -> None:
+    """Give the connection up at once, if it was not read to its end: under TLS the peer would be waited for."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None and answer.url.scheme == "https":
+        connection.transport.abort()
+    answer.close()
 
 
 async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncGenerator[bytes, None]:
