@@ -22,6 +22,7 @@ from node.reference import Repository, Tag
 from node.visibility import Audience, Visibility
 from tests.facade.logins import basic, get, pull
 from tests.facade.machine import Machine, machine, until
+from tests.facade.pusher import Pusher
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.peer import FakePeer, fake_peer
 from tests.fakes.registry import FakeRegistry
@@ -156,7 +157,7 @@ async def test_nobody_but_members_over_tls_hears_of_it(
             assert (await a.ask(f"{a.mesh}/ipfs/{holding.cid}")).status == 404
 
 
-@pytest.mark.parametrize("access", [CREDENTIALS, PASSTHROUGH])
+@pytest.mark.parametrize("access", list(Access))
 async def test_a_member_that_does_not_share_the_namespace_knows_nothing_of_it(
     tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage, access: Access
 ) -> None:
@@ -304,6 +305,26 @@ async def test_a_member_that_shares_what_cannot_be_is_set_aside(
     liar.say(line)
     async with fake_peer(liar), member(tmp_path / "a", registry, corporate, liar) as a:
         await until(lambda: any(peer.set_aside for peer in a.cluster.peers()))
+
+
+async def test_what_is_public_or_pushed_goes_between_members_over_tls_as_ever(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry
+) -> None:
+    public = registry.push("library/app", make_image("public", (20_000_000, 3_000_000)), "v1")
+    own = make_image("own", (5_000_000,))
+    async with (
+        member(tmp_path / "a", registry, corporate) as a,
+        member(tmp_path / "b", registry, corporate, a) as b,
+    ):
+        await met(b)
+        await Pusher(a, "team/app").image(own, "v1")
+        await pull(a, "docker.io/library/app", public, None)
+        await until(lambda: all(b.cluster.holders(each.digest) for each in (*blobs_of(public), *blobs_of(own))))
+        await registry.stop()
+        await pull(b, "team/app", own, None)
+        await pull(b, "docker.io/library/app", public, None)
+        assert (await b.get(f"/v2/team/app/blobs/{own.layers[0].digest}", "HEAD")).status == 200
+        assert b.cluster.received_bytes >= sum(len(each.data) for each in (*public.blobs, *own.blobs))
 
 
 async def test_a_blob_that_is_dropped_is_withdrawn(
