@@ -26,6 +26,7 @@ from cluster.peers import OnEvent, Peers
 from cluster.penalties import Penalties
 from cluster.server import Candidate, Gate, MeshServer, parse_peer_url
 from cluster.swarm.swarm import Faults, Source, Swarm
+from cluster.tls import Certificate, make_certificate
 from cluster.wire import Caller, MeshClient
 from node.ipfs.gateway import GatewayClient
 from node.ipfs.kubo.multiaddrs import SwarmPeer
@@ -62,6 +63,8 @@ class Parts:
     caller: Caller
     rounds: Rounds
     mdns: Mdns | None
+    certificate: Certificate | None
+    """What the mesh listener shows, where it speaks TLS."""
     warned: dict[str, str]
     """Warnings in force, by what they are about."""
 
@@ -80,27 +83,29 @@ async def assemble(
     config: ClusterConfig, store: Store, clock: Callable[[], float], on_event: OnEvent, stack: AsyncExitStack
 ) -> Parts:
     """Make the parts; what needs closing is left to `stack`."""
-    hello = _hello(config, store.node_id)
+    certificate = await asyncio.to_thread(make_certificate) if config.tls else None
+    fingerprint = certificate.fingerprint if certificate else None
+    hello = _hello(config, store.node_id, fingerprint)
     me = Me(hello)
     keys = None if config.secret is None else Keys.of(config.secret)
     warned: dict[str, str] = {}
     session = await stack.enter_async_context(_session(config.timings))
-    caller = Caller(store.node_id, keys, clock)
+    caller = Caller(store.node_id, keys, clock, config.tls)
     client = MeshClient(session, caller)
     peers = await _peers(config, store, client, clock, on_event, warned, hello, stack)
-    greeter = Greeter(client, me.hello, keys is not None, config.timings)
-    rounds = Rounds(peers.membership, greeter, peers.reconcile, peers.lied, peers.crashed)
+    greeter = Greeter(client, me.hello, keys is not None, config.timings, config.tls)
+    rounds = Rounds(peers.membership, greeter, peers.reconcile, peers.lied, peers.failed, peers.crashed)
     peers.wake = rounds.wake
     sighted = partial(_sighted, peers, rounds)
     static.announce(config.joins, sighted)
-    gate = Gate(store.node_id, keys, config.open_gateway, clock)
+    gate = Gate(store.node_id, keys, config.open_gateway, clock, fingerprint or "")
     heard = partial(_heard, peers, rounds)
     server = MeshServer(store, gate, me.hello, heard, config.limits.polls_per_host)
     swarm = Swarm(
         GatewayClient(session, answer_s=config.timings.stall_s), config.timings, config.limits, _faults(peers)
     )
     mdns = _mdns(config, hello, sighted, warned) if config.mdns else None
-    return Parts(me, peers, swarm, server, gate, caller, rounds, mdns, warned)
+    return Parts(me, peers, swarm, server, gate, caller, rounds, mdns, certificate, warned)
 
 
 async def _peers(
@@ -124,7 +129,9 @@ async def _peers(
     membership = Membership(
         me, config.timings, config.limits, lambda url: penalties.of(url, loop.time(), member=False) is not None
     )
-    directory = Directory(cache, config.limits, clock, store.owned.merge, lambda: store.log_id, config.by_cid)
+    directory = Directory(
+        cache, config.limits, clock, store.owned.merge, lambda: store.log_id, config.shared, by_cid=config.by_cid
+    )
     return Peers(membership, penalties, directory, client, config.timings, on_event)
 
 
@@ -140,7 +147,7 @@ def _session(timings: Timings) -> aiohttp.ClientSession:
     )
 
 
-def _hello(config: ClusterConfig, node_id: str) -> Hello:
+def _hello(config: ClusterConfig, node_id: str, fingerprint: str | None) -> Hello:
     """Who this node is."""
     port = config.mesh_port
     if config.advertise is not None:
@@ -153,6 +160,7 @@ def _hello(config: ClusterConfig, node_id: str) -> Hello:
         port=port,
         secured=config.secret is not None,
         url=config.advertise,
+        tls=fingerprint,
     )
 
 
@@ -163,7 +171,9 @@ def _mdns(config: ClusterConfig, hello: Hello, sighted: Callable[[Sighting], Non
         else:
             warned["mdns"] = text
 
-    me = Announcement(hello.id, hello.boot, hello.name, config.mesh_port, messages.VERSION, config.mesh_host)
+    me = Announcement(
+        hello.id, hello.boot, hello.name, config.mesh_port, messages.VERSION, config.mesh_host, config.tls
+    )
     return Mdns(me, config.mdns_interfaces, sighted, warn, config.timings.mdns_retry_s)
 
 

@@ -1,8 +1,9 @@
 """How members prove to each other that they know the cluster secret. Pure: the clock and nonces are passed in.
 
 A request carries `Authorization: Layermesh-Mac v=1,node=..,to=..,time=..,nonce=..,mac=..`: an HMAC-SHA256 over sender,
-receiver, method, path with query, time, nonce and the body's sha256. Its answer, unless it is bytes of a blob, carries
-`Layermesh-Mac: v=1,mac=..` over both nodes, the request's nonce, the status and the body's sha256. The two use
+receiver, method, path with query, time, nonce and the body's sha256; under TLS also over the fingerprint of the
+certificate that the sender was shown, so that nobody else can pass it on. Its answer, unless it is bytes of a blob,
+carries `Layermesh-Mac: v=1,mac=..` over both nodes, the request's nonce, the status and the body's sha256. The two use
 different keys derived from the secret, so neither can stand for the other. The receiver refuses what is not meant for
 it, what is older or newer than 60 s, and a nonce it has seen.
 """
@@ -48,13 +49,17 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a request's proof speaks of; `target` is the path with its query exactly as it is on the wire."""
+    """What a request's proof speaks of; `target` is the path with its query exactly as it is on the wire.
+
+    `channel`: the fingerprint of the certificate at the receiver's end of the connection; empty without TLS.
+    """
 
     sender: str
     receiver: str
     method: str
     target: str
     body: bytes = b""
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def verify_request(keys: Keys, header: str, call: Call, now: float, seen: Replay
         raise DeniedError(f"{SCHEME}: the clocks differ by {abs(skew):.0f} s, at most {WINDOW_S} s are allowed")
     expected = _request_mac(keys, call, fields["time"], fields["nonce"])
     if fields["node"] != call.sender or not hmac.compare_digest(expected, fields["mac"]):
-        raise DeniedError(f"{SCHEME}: the MAC is wrong; is the secret the same on both nodes?")
+        between = ", and does nobody stand between them" if call.channel else ""
+        raise DeniedError(f"{SCHEME}: the MAC is wrong; is the secret the same on both nodes{between}?")
     if not seen.first(call.sender, fields["nonce"], now):
         raise DeniedError(f"{SCHEME}: the request was seen before")
     return Proven(call.sender, fields["nonce"])
@@ -143,7 +149,7 @@ def verify_answer(keys: Keys, header: str | None, answerer: str, asked: Proven, 
 
 def _request_mac(keys: Keys, call: Call, stamp: str, nonce: str) -> str:
     parts = ("v1", call.sender, call.receiver, call.method, call.target, stamp, nonce, _sha256(call.body))
-    return _mac(keys.request, parts)
+    return _mac(keys.request, (*parts, call.channel) if call.channel else parts)
 
 
 def _answer_mac(keys: Keys, answerer: str, proven: Proven, status: int, body: bytes) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -86,6 +87,7 @@ class Cluster:
         self._gate = parts.gate
         self._caller = parts.caller
         self._clock = parts.caller.clock
+        self._certificate = parts.certificate
         self._warned = parts.warned
         self._me = parts.me
 
@@ -99,6 +101,11 @@ class Cluster:
         if damage is not None:
             found.append(f"what peers hold is not kept on disk: {damage}")
         return tuple(found)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What the mesh listener speaks TLS with; None where it speaks none."""
+        return self._certificate.context if self._certificate else None
 
     def routes(self) -> list[web.RouteDef]:
         """`/mesh/v1/...` for the mesh listener."""
@@ -126,14 +133,18 @@ class Cluster:
         """Answer the requests that wait for changes now, and let none wait again: for `app.on_shutdown`."""
         self._server.stop_polls()
 
-    def holders(self, digest: Digest) -> tuple[Holder, ...]:
-        """Live peers that hold the blob and are not set aside, members first; from memory."""
-        return self._live(self._peers.directory.holdings(digest))
+    def holders(self, digest: Digest, repositories: Collection[Repository] = ()) -> tuple[Holder, ...]:
+        """Live peers that hold the blob and are not set aside, members first; from memory.
+
+        Those that share it as content of certain repositories count only where one of `repositories` is of those.
+        """
+        return self._live(self._peers.directory.holdings(digest, repositories))
 
     def rooted(self, cid: Cid) -> dict[Digest, tuple[Holder, ...]]:
         """As `holders`, for every blob that is said to have this root: none but one, unless somebody is wrong.
 
-        Always empty unless the cluster was opened to be asked `by_cid`.
+        Always empty unless the cluster was opened to be asked `by_cid`. What is shared as content of a repository is
+        not among them.
         """
         named: dict[Digest, list[_Held]] = {}
         for held in self._peers.directory.rooted(cid):
@@ -211,8 +222,7 @@ class Cluster:
 
     def blame(self, digest: Digest, cid: Cid) -> None:
         """The whole fetched by `cid` did not hash to `digest`: forget the mapping, set aside all who named it."""
-        named = [peer_id for peer_id, holding, _ in self._peers.directory.holdings(digest) if holding.cid == cid]
-        for peer_id in named:
+        for peer_id in self._peers.directory.naming(digest, cid):
             self._peers.directory.drop(peer_id, digest)
             contact = self._peers.membership.peer(peer_id)
             if contact is not None:
@@ -256,10 +266,13 @@ class Cluster:
         )
 
     def _source(self, digest: Digest, holder: Holder) -> Source:
-        def proof(target: str) -> dict[str, str]:
-            return self._caller.proof(holder.peer_id, "GET", target)[0] if holder.member else {}
+        contact = self._peers.membership.peer(holder.peer_id)
+        pin = contact.identity.pin if contact is not None and contact.identity is not None else None
 
-        return Source(holder.peer_id, URL(holder.url), proof, digest)
+        def proof(target: str) -> dict[str, str]:
+            return self._caller.proof(holder.peer_id, "GET", target, pin=pin)[0] if holder.member else {}
+
+        return Source(holder.peer_id, URL(holder.url), proof, digest, pin)
 
     def _sender(self, request: web.Request) -> str:
         try:

@@ -61,7 +61,8 @@ class ClusterConfig:
     """How this node takes part in a cluster.
 
     `mesh_port` is the port that the mesh listener is really bound to. Without `mdns_interfaces`, mDNS uses every IPv4
-    address of this machine that is not loopback.
+    address of this machine that is not loopback. `tls`, which needs a secret: the mesh listener speaks TLS only, and so
+    do the peers. `shared`: the registry namespaces whose private content members share, under TLS.
     """
 
     name: str
@@ -75,5 +76,7 @@ class ClusterConfig:
     open_gateway: bool = False
     by_cid: bool = False
     """Whether blobs can be asked for by their roots as well; it takes a third more memory for what peers hold."""
+    tls: bool = False
+    shared: frozenset[str] = frozenset()
     timings: Timings = Timings()
     limits: Limits = Limits()

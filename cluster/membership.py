@@ -15,6 +15,7 @@ from typing import Final
 from yarl import URL
 
 from cluster.config import Limits, Timings
+from cluster.tls import Pin
 from node.ipfs.kubo.multiaddrs import SwarmPeer
 
 GONE_AT: Final = 3
@@ -43,7 +44,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered at an address. `member`: it proved the cluster secret. `daemon`: the IPFS daemon beside it."""
+    """Who answered at an address. `member`: it proved the cluster secret. `daemon`: the IPFS daemon beside it. `pin`: how
+    it is known again, under TLS.
+    """
 
     id: str
     name: str
@@ -52,6 +55,7 @@ class Identity:
     secured: bool = False
     note: str | None = None
     daemon: SwarmPeer | None = None
+    pin: Pin | None = None
 
 
 @dataclass(slots=True)
@@ -198,6 +202,13 @@ class Membership:
             forgotten = contact.tries >= STRANGER_TRIES
         if forgotten and not vouched:
             self._forget(contact)
+
+    def speaks_otherwise(self, contact: Contact, reason: str, now: float) -> None:
+        """A node answered that can be no peer of this one as both are set up: it is looked at again now and then."""
+        contact.busy, contact.tries, contact.last_seen, contact.note = False, 0, now, reason
+        self._release(contact, None)
+        contact.identity, contact.state = None, State.CANDIDATE
+        contact.due = now + self._timings.retry_most_s
 
     def answered(self, contact: Contact, identity: Identity, now: float) -> bool:
         """It answered a probe. False when it is another node, or another start of it: it is greeted anew at once."""

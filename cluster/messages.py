@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypeVar
 import msgpack
 import msgspec
 
-from node.catalog import Change, Changes, Holding, LogEntry, RecordChange, TagChange, Visibility
+from node.catalog import Change, Changes, Holding, LogEntry, RecordChange, SharedChange, TagChange, Visibility
 from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import InvalidError
@@ -48,7 +48,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """Who a node is. `boot` is new with each start; `port` is the mesh port to reach it at.
 
     `url` is where it says it is reached, believed of members only. `secured`: it has a cluster secret. `daemon`: the
-    IPFS daemon beside it, if there is one that whoever reads this may know.
+    IPFS daemon beside it, if there is one that whoever reads this may know. `tls`: the fingerprint of its certificate,
+    where it speaks TLS and nothing else.
     """
 
     v: int
@@ -60,6 +61,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     software: Annotated[str, msgspec.Meta(max_length=64)] = ""
     url: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     daemon: Daemon | None = None
+    tls: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")] | None = None
 
 
 class BlobLine(msgspec.Struct, frozen=True, array_like=True, tag="blob", forbid_unknown_fields=True):
@@ -93,6 +95,30 @@ class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_un
     lasting: bool = False
 
 
+class SharedLine(msgspec.Struct, frozen=True, array_like=True, tag="shared", forbid_unknown_fields=True):
+    """A log line: the node shares this blob as content of a repository; without a CID, it does so no longer."""
+
+    seq: Seq
+    namespace: Text
+    repository: Text
+    digest: Text
+    cid: Annotated[bytes, msgspec.Meta(max_length=36)]
+    size: Size
+
+
+class SharedTagLine(msgspec.Struct, frozen=True, array_like=True, tag="shared-tag", forbid_unknown_fields=True):
+    """A log line: what the node last saw a tag of a repository stand for whose content it shares."""
+
+    seq: Seq
+    namespace: Text
+    repository: Text
+    tag: Text
+    digest: Text
+    media_type: Text
+    seen_at: float
+    size: Size
+
+
 class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", forbid_unknown_fields=True):
     """A log line: a record of one of the cluster's own repositories; `digest` is empty for what was deleted."""
 
@@ -110,7 +136,7 @@ class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", for
     base: Annotated[int, msgspec.Meta(ge=0, le=MAX_STAMP)]
 
 
-Line = BlobLine | DropLine | TagLine | RecordLine
+Line = BlobLine | DropLine | TagLine | RecordLine | SharedLine | SharedTagLine
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,10 +206,12 @@ def read_lines(lines: Sequence[Line]) -> list[LogEntry]:
 def _line(entry: LogEntry) -> Line:
     if isinstance(entry, RecordChange):
         return _record_line(entry.seq, entry.record)
+    if isinstance(entry, SharedChange):
+        return _shared_line(entry)
     if isinstance(entry, TagChange):
         seen = entry.seen
         repository = seen.repository
-        return TagLine(
+        return (SharedTagLine if entry.shared else TagLine)(
             entry.seq,
             repository.namespace,
             repository.name,
@@ -198,6 +226,11 @@ def _line(entry: LogEntry) -> Line:
         return DropLine(entry.seq, str(entry.digest))
     holding = entry.holding
     return BlobLine(entry.seq, str(entry.digest), holding.cid.raw, holding.size, holding.visibility.value)
+
+
+def _shared_line(entry: SharedChange) -> SharedLine:
+    cid, size = (entry.holding.cid.raw, entry.holding.size) if entry.holding else (b"", 0)
+    return SharedLine(entry.seq, entry.repository.namespace, entry.repository.name, str(entry.digest), cid, size)
 
 
 def _record_line(seq: int, record: Record) -> RecordLine:
@@ -238,15 +271,21 @@ def _read_line(line: Line) -> LogEntry:
     if isinstance(line, DropLine):
         return Change(line.seq, digest, None)
     if isinstance(line, BlobLine):
-        cid = Cid.from_raw(line.cid)
-        if (cid.codec is Codec.RAW) != (line.size <= LEAF_BYTES):
-            raise InvalidError(f"log: a blob of {line.size} bytes cannot have the CID it is given")
-        holding = Holding(digest, cid, line.size, Visibility(line.visibility))
-        return Change(line.seq, digest, holding)
+        return Change(line.seq, digest, _holding(digest, line, Visibility(line.visibility)))
     repository = Repository.parse(line.namespace, line.repository)
-    tag = Tag.parse(line.tag)
-    seen = TagSeen(repository, tag, digest, line.media_type, line.seen_at, line.size, line.lasting)
-    return TagChange(line.seq, seen)
+    if isinstance(line, SharedLine):
+        holding = _holding(digest, line, Visibility.SHARED) if line.cid else None
+        return SharedChange(line.seq, repository, digest, holding)
+    lasting = isinstance(line, TagLine) and line.lasting
+    seen = TagSeen(repository, Tag.parse(line.tag), digest, line.media_type, line.seen_at, line.size, lasting)
+    return TagChange(line.seq, seen, shared=isinstance(line, SharedTagLine))
+
+
+def _holding(digest: Digest, line: BlobLine | SharedLine, visibility: Visibility) -> Holding:
+    cid = Cid.from_raw(line.cid)
+    if (cid.codec is Codec.RAW) != (line.size <= LEAF_BYTES):
+        raise InvalidError(f"log: a blob of {line.size} bytes cannot have the CID it is given")
+    return Holding(digest, cid, line.size, visibility)
 
 
 def _decode(data: bytes, kind: type[Message], most: int) -> Message:

@@ -96,7 +96,7 @@ class Peers:
             identity = contact.identity
             penalty = self.penalty(contact)
             if identity is not None and (penalty is None or not penalty.lied):
-                wanted[identity.id] = Followed(identity.id, contact.url, identity.member), identity.boot
+                wanted[identity.id] = Followed(identity.id, contact.url, identity.member, identity.pin), identity.boot
         for peer_id, reading in list(self._readings.items()):
             if reading.task.done() or wanted.get(peer_id) != (reading.peer, reading.boot):
                 reading.task.cancel()

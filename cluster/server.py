@@ -28,11 +28,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Gate:
     """Who sent a request, and what they may have."""
 
-    def __init__(self, node_id: str, keys: Keys | None, open_gateway: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, node_id: str, keys: Keys | None, open_gateway: bool, clock: Callable[[], float], channel: str = ""
+    ) -> None:
+        """`channel`: the fingerprint of this node's certificate, with which all of its connections are made."""
         self._node_id = node_id
         self.keys = keys
         self._open = open_gateway
         self._clock = clock
+        self._channel = channel
         self._replays = Replays()
 
     def prove(self, request: web.Request, body: bytes = b"") -> Proven | None:
@@ -51,7 +55,7 @@ class Gate:
     def audience(self, proven: Proven | None) -> Audience | None:
         """Whose eyes a log or gateway is read with; None when it may not be read."""
         if proven is not None:
-            return Audience.MEMBERS
+            return Audience.SHARING if self._channel else Audience.MEMBERS
         return Audience.PUBLIC if self.keys is None or self._open else None
 
     def may_read(self, request: web.Request, visibility: Visibility) -> bool:
@@ -62,14 +66,16 @@ class Gate:
             audience = self.audience(self.prove(request))
         except DeniedError:
             return False
-        return audience is Audience.MEMBERS or (audience is not None and visibility is Visibility.PUBLIC)
+        if audience is None or visibility is Visibility.PUBLIC:
+            return audience is not None
+        return audience is Audience.SHARING or (audience is Audience.MEMBERS and visibility is Visibility.MEMBERS)
 
     def _prove(self, request: web.Request, body: bytes) -> Proven | DeniedError | None:
         header = request.headers.get("Authorization")
         if self.keys is None or header is None:
             return None
         try:
-            call = Call(claimed_sender(header), self._node_id, request.method, request.raw_path, body)
+            call = Call(claimed_sender(header), self._node_id, request.method, request.raw_path, body, self._channel)
             return verify_request(self.keys, header, call, self._clock(), self._replays)
         except DeniedError as error:
             return error
@@ -195,7 +201,8 @@ def _candidate(hello: Hello, remote: str | None, proven: Proven | None) -> Candi
     if remote is None:
         raise InvalidError("hello: the sender has no address")
     try:
-        url = URL.build(scheme="http", host=remote.removeprefix("::ffff:"), port=hello.port)
+        scheme = "http" if hello.tls is None else "https"
+        url = URL.build(scheme=scheme, host=remote.removeprefix("::ffff:"), port=hello.port)
     except ValueError:
         raise InvalidError(f"hello: nodes are not reached at addresses such as {remote[:60]!r}") from None
     return Candidate(url, Origin.STRANGER if proven is None else Origin.MEMBER, hello.boot)

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from facade.metrics import Metrics
-from facade.sources import Plan, SourceName, exposed
+from facade.sources import Plan, SourceName, allowed_by, exposed
 from facade.upstream.credentials import CLIENT
 from node.blobs import Ingest
 from node.errors import LayermeshError, MismatchError, UnreachableError
@@ -177,10 +177,7 @@ class Flight:
     @property
     def at_most(self) -> Visibility:
         """The widest visibility that those who gave the bytes allow: what members share stays among members."""
-        holders = [holder for plan in self._contributors for holder in plan.offer.holders]
-        if any(holder.visibility is not Visibility.PUBLIC for holder in holders):
-            return Visibility.MEMBERS
-        return Visibility.PUBLIC
+        return allowed_by(holder for plan in self._contributors for holder in plan.offer.holders)
 
     def restart(self) -> list[Plan]:
         """Forget every byte; readers who have some are cut. Returns the plans whose bytes these were."""

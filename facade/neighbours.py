@@ -12,6 +12,7 @@ class Neighbours:
 
     Anybody can name any digest upstream. What own repositories hold comes to a mirrored one's clients only from
     upstream itself, or from who says that anybody may have it: else an upstream could lend them what they may not read.
+    What members share comes to the clients of the repository that they share it as content of, and to no others.
     """
 
     def __init__(self, store: Store, cluster: Cluster) -> None:
@@ -24,8 +25,10 @@ class Neighbours:
         Raises:
             UnreachableError: when the catalog cannot be read.
         """
-        found = self._cluster.holders(digest)
-        shared = [holder for holder in found if holder.visibility is not Visibility.PUBLIC]
-        if repository.namespace == OWN or not shared or not await self._owned.knows(digest):
+        if repository.namespace == OWN:
+            return self._cluster.holders(digest)
+        found = self._cluster.holders(digest, (repository,))
+        among_members = [holder for holder in found if holder.visibility is Visibility.MEMBERS]
+        if not among_members or not await self._owned.knows(digest):
             return found
-        return tuple(holder for holder in found if holder not in shared)
+        return tuple(holder for holder in found if holder not in among_members)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from cluster.cluster import Holder
 from node.cid import Cid
+from node.visibility import Visibility
 
 MAX_STRANGER_OFFERS = 2
 
@@ -105,6 +106,15 @@ def offers(holders: Iterable[Holder], size: int | None) -> tuple[Offer, ...]:
         *(Offer(SourceName.PEER, tuple(group)) for group in sorted(believed, key=len, reverse=True)),
         *(Offer(SourceName.PEER, tuple(group), believed=False) for group in ranked),
     )
+
+
+def allowed_by(holders: Iterable[Holder]) -> Visibility:
+    """Who may see at most what came from these peers, as far as they say."""
+    said = {holder.visibility for holder in holders}
+    for narrowest in (Visibility.SHARED, Visibility.MEMBERS):
+        if narrowest in said:
+            return narrowest
+    return Visibility.PUBLIC
 
 
 def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = False) -> Plan | None:

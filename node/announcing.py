@@ -3,9 +3,11 @@
 from typing import Final
 
 from node.connection import Row, Transaction
+from node.sharing import tell_members
 from node.visibility import FOREVER, Shown, Visibility
 
-LEVELS: Final = {Visibility.PRIVATE: 0, Visibility.MEMBERS: 1, Visibility.PUBLIC: 2}
+LEVELS: Final = {Visibility.PRIVATE: 0, Visibility.SHARED: 0, Visibility.MEMBERS: 1, Visibility.PUBLIC: 2}
+"""What the log says of a digest alone; that it is shared is told with its repositories."""
 
 
 def announce(transaction: Transaction, key: bytes, now: float) -> None:
@@ -18,6 +20,7 @@ def announce(transaction: Transaction, key: bytes, now: float) -> None:
     if level != was:
         values = (transaction.next_seq(), key, level, max(level, highest))
         transaction.run("INSERT OR REPLACE INTO changes (seq, digest, level, highest) VALUES (?, ?, ?, ?)", values)
+    tell_members(transaction, key)
 
 
 def show(transaction: Transaction, key: bytes, shown: Shown, now: float) -> None:

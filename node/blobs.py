@@ -172,7 +172,8 @@ class Ingest:
     async def commit(self, proof: Proof | None = None, at_most: Visibility = Visibility.PUBLIC) -> Holding:
         """Make the blob part of the store: name, catalog, log, in this order. Nothing is left when it fails.
 
-        It may be seen as `proof` says, and as the repository says that it was wanted for, there by `at_most`.
+        It may be seen as `proof` says, and as the repository says that it was wanted for, there by `at_most`. `SHARED`
+        says that members gave it who share it.
 
         Raises:
             MismatchError: when bytes are missing or do not hash to the digest.

@@ -8,6 +8,7 @@ from node.changes import Change as Change
 from node.changes import Changes as Changes
 from node.changes import LogEntry as LogEntry
 from node.changes import RecordChange as RecordChange
+from node.changes import SharedChange as SharedChange
 from node.changes import TagChange as TagChange
 from node.changes import read_log
 from node.cid import Cid, Codec
@@ -19,6 +20,7 @@ from node.holding import Entry, Stamp, digest_of, key_of
 from node.holding import Holding as Holding
 from node.reference import OWN
 from node.remembered import Remembered
+from node.sharing import note_given
 from node.source import Wanted
 from node.unixfs import HASH_BYTES, Dag, parse_node
 from node.visibility import FOREVER, Shown
@@ -32,9 +34,10 @@ _ASKED_AT_ONCE: Final = 500
 _DROPPED_KEPT: Final = 100_000
 _COLUMNS: Final = (
     "blobs.id, blobs.digest, blobs.cid, blobs.size,"
-    " blobs.public_until, blobs.members_until, blobs.mtime_ns, blobs.inode"
+    " blobs.public_until, blobs.members_until, blobs.mtime_ns, blobs.inode,"
+    " EXISTS (SELECT 1 FROM shared WHERE shared.digest = blobs.digest AND shown) AS is_shared"
 )
-_BEST_FIRST: Final = "ORDER BY public_until > :now DESC, members_until > :now DESC LIMIT 1"
+_BEST_FIRST: Final = "ORDER BY public_until > :now DESC, members_until > :now DESC, is_shared DESC LIMIT 1"
 
 
 class Catalog:
@@ -99,7 +102,7 @@ class Catalog:
             f" FROM leaves JOIN blobs ON blobs.id = leaves.blob WHERE hash = :hash) {_BEST_FIRST}",
             {"cid": cid.raw, "hash": cid.hash, "now": self._clock()},
         )
-        return (_entry(rows[0]), int(rows[0][8])) if rows else None
+        return (_entry(rows[0]), int(rows[0][9])) if rows else None
 
     async def interior(self, cid: Cid) -> tuple[Entry, bytes] | None:
         """An interior node's bytes, and the blob above it that most may see.
@@ -112,7 +115,7 @@ class Catalog:
             f" WHERE hash = :hash {_BEST_FIRST}",
             {"hash": cid.hash, "now": self._clock()},
         )
-        return (_entry(rows[0]), bytes(rows[0][8])) if rows else None
+        return (_entry(rows[0]), bytes(rows[0][9])) if rows else None
 
     async def dropped(self, digest: Digest) -> tuple[Cid, int] | None:
         """The CID and size of a blob that was here once; None when it was not, or too many were since.
@@ -146,15 +149,15 @@ class Catalog:
         )
         return Shown(*row) if row else Shown()
 
-    def note_fetched(self, transaction: Transaction, wanted: Wanted) -> None:
-        """The repository really had the blob."""
+    def note_fetched(self, transaction: Transaction, wanted: Wanted, *, lent: bool) -> None:
+        """The repository really had the blob; `lent`, as members say that share it."""
         if wanted.repository.namespace == OWN:  # others' rows are made when a manifest of theirs is recorded
             names = (wanted.repository.namespace, wanted.repository.name)
             transaction.run("INSERT OR IGNORE INTO repositories (namespace, name) VALUES (?, ?)", names)
-        transaction.run(
-            "INSERT OR IGNORE INTO fetched SELECT id, ? FROM repositories WHERE namespace = ? AND name = ?",
-            (key_of(wanted.digest), wanted.repository.namespace, wanted.repository.name),
-        )
+        where = (wanted.repository.namespace, wanted.repository.name)
+        row = transaction.row("SELECT id FROM repositories WHERE namespace = ? AND name = ?", where)
+        if row is not None:
+            note_given(transaction, int(row[0]), key_of(wanted.digest), lent=lent)
 
     def keep(self, transaction: Transaction, digest: Digest, dag: Dag, stamp: Stamp, shown: Shown) -> Holding:
         """Enter a blob whose bytes were verified, or that they were verified anew, and log it."""
@@ -209,7 +212,7 @@ class Catalog:
         """
         sql = f"SELECT {_COLUMNS}, verified_at FROM blobs ORDER BY verified_at LIMIT 1"
         rows = await self._database.read(sql)
-        return (_entry(rows[0]), float(rows[0][8])) if rows else None
+        return (_entry(rows[0]), float(rows[0][9])) if rows else None
 
     async def sweep(self) -> None:
         """Log what may no longer be seen because its proof expired.
@@ -232,7 +235,7 @@ class Catalog:
             keys = [key_of(digest) for digest in digests[at : at + _ASKED_AT_ONCE]]
             entries = await self._entries.of_all(keys, self._read_entries)
             for key, entry in entries.items():
-                if entry is None or (shown and entry.shown.at(now) is Visibility.PRIVATE):
+                if entry is None or (shown and entry.shown.at(now).hidden):
                     absent.append(digest_of(key))
         return absent
 
@@ -304,8 +307,9 @@ class Catalog:
 
 
 def _entry(row: Row) -> Entry:
-    id_, key, cid, size, public_until, members_until, mtime_ns, inode = row[:8]
-    return Entry(id_, digest_of(key), Cid(cid), size, Shown(public_until, members_until), Stamp(mtime_ns, inode))
+    id_, key, cid, size, public_until, members_until, mtime_ns, inode, is_shared = row[:9]
+    shown = Shown(public_until, members_until, bool(is_shared))
+    return Entry(id_, digest_of(key), Cid(cid), size, shown, Stamp(mtime_ns, inode))
 
 
 def _steps(leaves: bytes) -> range:

@@ -17,9 +17,10 @@ from node.edits import read_records
 from node.holding import Holding, TagSeen, digest_of
 from node.records import Record
 from node.reference import Repository, Tag
-from node.visibility import Audience, Shown
+from node.sharing import TAG_SHARED
+from node.visibility import Audience, Shown, Visibility
 
-_LOWEST: Final = {Audience.MEMBERS: 1, Audience.PUBLIC: 2}
+_LOWEST: Final = {Audience.SHARING: 1, Audience.MEMBERS: 1, Audience.PUBLIC: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TagChange:
-    """A tag observation, as the log carries it."""
+    """A tag observation, as the log carries it; `shared`, where its manifest is."""
 
     seq: int
     seen: TagSeen
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChange:
+    """What the log says of a blob as content of a repository that is shared; `holding` is None when it is no more."""
+
+    seq: int
+    repository: Repository
+    digest: Digest
+    holding: Holding | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class RecordChange:
     record: Record
 
 
-LogEntry = Change | TagChange | RecordChange
+LogEntry = Change | TagChange | RecordChange | SharedChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +91,10 @@ def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, no
             (since, head, _LOWEST[audience], limit + 1),
         )
     ]
-    if audience is Audience.MEMBERS:
-        entries += _tags(query, since, head, limit, now)
+    if audience is not Audience.PUBLIC:
+        entries += _tags(query, since, head, limit, now, sharing=audience is Audience.SHARING)
+        if audience is Audience.SHARING:
+            entries += _shared(query, since, head, limit)
         entries += (RecordChange(*one) for one in read_records(query, max(since, 0), head, limit + 1))
         entries.sort(key=lambda entry: entry.seq)
     more = len(entries) > limit
@@ -88,20 +102,45 @@ def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, no
     return Changes(log_id, page, page[-1].seq if more else head, more)
 
 
-def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[LogEntry]:
+def _tags(query: Query, since: int, head: int, limit: int, now: float, *, sharing: bool) -> list[LogEntry]:
     rows = query.rows(
         "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size,"
-        " lasting FROM tags"
+        " lasting, public_until > :now OR members_until > :now AS is_open FROM tags"
         " JOIN repositories ON repositories.id = tags.repository"
         " JOIN links ON links.repository = tags.repository AND links.digest = tags.digest"
-        " WHERE tags.seq > ? AND tags.seq <= ? AND (public_until > ? OR members_until > ?)"
-        " ORDER BY tags.seq LIMIT ?",
-        (max(since, 0), head, now, now, limit + 1),
+        f" WHERE tags.seq > :since AND tags.seq <= :head AND (is_open OR (:sharing AND {TAG_SHARED}))"
+        " ORDER BY tags.seq LIMIT :most",
+        {"now": now, "since": max(since, 0), "head": head, "sharing": sharing, "most": limit + 1},
     )
     return [
-        TagChange(seq, TagSeen(Repository(namespace, name), Tag(tag), digest_of(key), media_type, at, size, bool(kept)))
-        for seq, namespace, name, tag, key, media_type, at, size, kept in rows
+        TagChange(seq, _seen(namespace, name, tag, key, *rest), shared=not is_open)
+        for seq, namespace, name, tag, key, *rest, is_open in rows
     ]
+
+
+def _seen(
+    namespace: str, name: str, tag: str, key: bytes, media_type: str, seen_at: float, size: int, lasting: int
+) -> TagSeen:
+    return TagSeen(
+        Repository(namespace, name), Tag(tag), digest_of(key), media_type, seen_at, size, lasting=bool(lasting)
+    )
+
+
+def _shared(query: Query, since: int, head: int, limit: int) -> list[LogEntry]:
+    rows = query.rows(
+        "SELECT shared.seq, namespace, name, shared.digest, cid, size FROM shared"
+        " JOIN repositories ON repositories.id = shared.repository"
+        " LEFT JOIN blobs ON blobs.digest = shared.digest AND shown"
+        " WHERE shared.seq > ? AND shared.seq <= ? ORDER BY shared.seq LIMIT ?",
+        (max(since, 0), head, limit + 1),
+    )
+    return [_shared_change(*row) for row in rows]
+
+
+def _shared_change(seq: int, namespace: str, name: str, key: bytes, cid: bytes | None, size: int) -> SharedChange:
+    digest = digest_of(key)
+    holding = None if cid is None else Holding(digest, Cid(cid), size, Visibility.SHARED)
+    return SharedChange(seq, Repository(namespace, name), digest, holding)
 
 
 def _change(row: Row, audience: Audience, now: float) -> Change:

@@ -6,7 +6,7 @@ end: whoever asked may be cancelled, the job is not. `sqlite3` errors do not lea
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,13 @@ from node.connection import Row as Row
 from node.errors import FullError, StartError, UnreachableError
 from node.salvage import SIDE_FILES, salvage, salvaged, set_aside
 from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
+from node.sharing import share
 from node.workers import Workers
 
 T = TypeVar("T")
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _LAST_SEQ: Final = "SELECT max({})".format(
-    ", ".join(f"ifnull((SELECT max(seq) FROM {table}), 0)" for table in ("changes", "tags", "records"))
+    ", ".join(f"ifnull((SELECT max(seq) FROM {table}), 0)" for table in ("changes", "tags", "records", "shared"))
 )
 _log: Final = structlog.get_logger(__name__)
 
@@ -36,10 +37,14 @@ Step = Callable[[], Awaitable[Any]]
 
 
 class Database:
-    """Opened by `open`; `serve` must run while it is used. The two callbacks run between jobs, in the event loop."""
+    """Opened by `open`; `serve` must run while it is used. The two callbacks run between jobs, in the event loop.
 
-    def __init__(self, path: Path, workers: Workers) -> None:
+    `shared` are the registry namespaces whose private content members may have.
+    """
+
+    def __init__(self, path: Path, workers: Workers, shared: Collection[str] = ()) -> None:
         self.path = path
+        self._shared = shared
         self.seq = 0
         """The log's last number."""
         self.epoch = 0
@@ -190,7 +195,9 @@ class Database:
         await self._workers.on_disk(_remove_leftovers, self.path)
         self._writer = Connection(self.path)
         await self._writer.open()
-        self.meta, self.seq = await self._writer.run(partial(_prepare, self.path, self.meta.get("node_id")))
+        self.meta, self.seq = await self._writer.run(
+            partial(_prepare, self.path, self.meta.get("node_id"), self._shared)
+        )
         self._reader = Connection(self.path)
         await self._reader.open()
         await self._reader.ask(lambda query: query.rows("PRAGMA query_only = ON"))
@@ -208,7 +215,9 @@ class Database:
                     await connection.close()
 
 
-def _prepare(path: Path, node_id: str | None, connection: sqlite3.Connection) -> tuple[dict[str, str], int]:
+def _prepare(
+    path: Path, node_id: str | None, shared: Collection[str], connection: sqlite3.Connection
+) -> tuple[dict[str, str], int]:
     """Make the tables if there are none; what is in `meta`, and the log's last number."""
     query = Query(connection)
     ((version,),) = query.rows("PRAGMA user_version")
@@ -225,9 +234,13 @@ def _prepare(path: Path, node_id: str | None, connection: sqlite3.Connection) ->
         connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     born = {"node_id": node_id or token_hex(16), "log_id": token_hex(16), "adopting": "1", "clean": "0"}
     connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", born.items())
-    meta = {str(name): str(value) for name, value in query.rows("SELECT name, value FROM meta")}
     ((newest,),) = query.rows(_LAST_SEQ)
-    return meta, int(newest or 0)
+    transaction = Transaction(connection, int(newest or 0))
+    transaction.run("BEGIN IMMEDIATE")
+    if share(transaction, shared):
+        transaction.run("UPDATE meta SET value = ? WHERE name = 'log_id'", (token_hex(16),))
+    transaction.run("COMMIT")
+    return {str(name): str(value) for name, value in query.rows("SELECT name, value FROM meta")}, transaction.seq
 
 
 def _remove_leftovers(path: Path) -> None:

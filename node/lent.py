@@ -93,7 +93,7 @@ class Lent:
         def job(transaction: Transaction) -> None:
             transaction.run("INSERT OR IGNORE INTO repositories (namespace, name) VALUES (?, ?)", names)
             transaction.run(
-                "INSERT OR IGNORE INTO fetched SELECT id, ? FROM repositories WHERE namespace = ? AND name = ?",
+                "INSERT OR IGNORE INTO fetched SELECT id, ?, 0 FROM repositories WHERE namespace = ? AND name = ?",
                 (key_of(digest), *names),
             )
 

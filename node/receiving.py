@@ -1,15 +1,18 @@
-"""Bodies received by threads: from the socket into a buffer, and used there, past the event loop."""
+"""Bodies received by threads: from the socket into a buffer, and used there, past the event loop.
+
+Where TLS is spoken, the event loop reads and decrypts, and threads use what it put into the buffer.
+"""
 
 import asyncio
 import math
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from node.errors import UnreachableError
 from node.unixfs import LEAF_BYTES
@@ -50,6 +53,72 @@ class Buffers:
         """Nothing is received now."""
         with self._lock:
             self._kept.clear()
+
+
+class Receiver(Protocol):
+    """Takes block after block of a body."""
+
+    failure: Exception | None
+    """What went wrong behind the blocks that were taken; the next call raises it."""
+
+    async def blocks(self, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> list[T]:
+        """What `use` makes, in a thread, of the first of the next blocks, of at most 1 MiB each, and of those behind it
+        as far as they are taken at once. It is given the block's index and bytes, and has ended once this has.
+
+        Raises:
+            UnreachableError: when bytes do not come in time, or the body ends before.
+            Whatever `use` raises.
+        """
+
+    async def skip(self, count: int) -> None:
+        """Drop the next `count` bytes.
+
+        Raises:
+            UnreachableError: as `blocks`.
+        """
+
+
+class StreamReceiver:
+    """A `Receiver` of what comes in pieces, which an iterator waits for no longer than a peer may send nothing.
+
+    `block_s` is the longest one block may take.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], buffers: Buffers, block_s: float) -> None:
+        self.failure: Exception | None = None
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+        self._buffers = buffers
+        self._block_s = block_s
+
+    async def blocks(self, lengths: Sequence[int], use: Callable[[int, memoryview], T]) -> list[T]:
+        """See `Receiver`: one block at a time."""
+        view = self._buffers.view(lengths[0])
+        try:
+            async with asyncio.timeout(self._block_s):
+                await self._fill(view)
+        except TimeoutError:
+            raise UnreachableError("it stalled") from None
+        return [await _to_its_end(partial(use, 0, view), lambda: None)]
+
+    async def skip(self, count: int) -> None:
+        """See `Receiver`."""
+        while count:
+            length = min(LEAF_BYTES, count)
+            await self.blocks([length], lambda _index, _bytes: None)
+            count -= length
+
+    async def _fill(self, view: memoryview) -> None:
+        have = 0
+        while have < len(view):
+            if not self._piece:
+                try:
+                    self._piece = memoryview(await anext(self._pieces))
+                except StopAsyncIteration:
+                    raise UnreachableError("it cut the body") from None
+            taken = min(len(self._piece), len(view) - have)
+            view[have : have + taken], self._piece = self._piece[:taken], self._piece[taken:]
+            have += taken
 
 
 class BlockReceiver:

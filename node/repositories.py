@@ -15,6 +15,7 @@ from node.holding import digest_of, key_of
 from node.manifest import Descriptor, Manifest, Role
 from node.reference import Repository, Tag
 from node.remembered import Remembered
+from node.sharing import TAG_SHARED, note_given, tell_members
 from node.visibility import Proof as Proof
 from node.visibility import Shown, Visibility
 
@@ -64,7 +65,8 @@ class Repositories:
             shown = Shown.by(proof) | _shown(transaction, where, manifest.digest)
             links = _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
             links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
-            _note_fetched(transaction, where, manifest.digest)
+            note_given(transaction, where, key_of(manifest.digest), lent=proof.visibility is Visibility.SHARED)
+            tell_members(transaction, key_of(manifest.digest))
             hidden = partial(_is_hidden, transaction, proof, self._clock())
             withheld = tuple(each for each in manifest.names if hidden(each.digest))
             for digest in links.keys() - {each.digest for each in withheld}:
@@ -96,7 +98,7 @@ class Repositories:
         """
 
         def job(transaction: Transaction) -> None:
-            _note_fetched(transaction, _repository_id(transaction, repository), digest)
+            note_given(transaction, _repository_id(transaction, repository), key_of(digest), lent=False)
             show(transaction, key_of(digest), Shown.by(proof), self._clock())
 
         await self._database.write(job)
@@ -118,7 +120,7 @@ class Repositories:
                 links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
                 links |= _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
             for digest in links:
-                _note_fetched(transaction, where, digest)
+                note_given(transaction, where, key_of(digest), lent=False)
                 show(transaction, key_of(digest), shown, self._clock())
             if seen is not None:
                 _note_tag(transaction, where, seen)
@@ -199,7 +201,7 @@ class Repositories:
         now = self._clock()
         rows = transaction.rows(
             "SELECT tag FROM tags JOIN links USING (repository, digest) WHERE repository = ?"
-            " AND seen_at >= logged_at + ? AND (public_until > ? OR members_until > ?)",
+            f" AND seen_at >= logged_at + ? AND (public_until > ? OR members_until > ? OR {TAG_SHARED})",
             (where, RELOG_AFTER_S, now, now),
         )
         for (tag,) in rows:
@@ -235,10 +237,6 @@ def _linked(row: Row) -> _Linked:
     return _Linked(media_type, size, Role(role), Shown(public_until, members_until))
 
 
-def _note_fetched(transaction: Transaction, where: int, digest: Digest) -> None:
-    transaction.run("INSERT OR IGNORE INTO fetched VALUES (?, ?)", (where, key_of(digest)))
-
-
 def _note_tag(transaction: Transaction, where: int, seen: TagSeen) -> None:
     transaction.run(
         "INSERT INTO tags (repository, tag, digest, media_type, size, seen_at, seq, logged_at, lasting)"
@@ -257,7 +255,7 @@ def _is_hidden(transaction: Transaction, proof: Proof, now: float, digest: Diges
     if row is None:
         return False
     visible = Shown(*row).at(now)
-    return visible is Visibility.PRIVATE or (visible is Visibility.MEMBERS and proof.visibility is Visibility.PUBLIC)
+    return visible.hidden or (visible is Visibility.MEMBERS and proof.visibility is Visibility.PUBLIC)
 
 
 def _shown(transaction: Transaction, where: int, digest: Digest) -> Shown:

@@ -44,7 +44,7 @@ def salvage(path: Path, connection: sqlite3.Connection) -> str | None:
         with suppress(sqlite3.Error):
             for name, digest in old.execute(_GIVEN, (OWN,)):
                 connection.execute("INSERT OR IGNORE INTO repositories (namespace, name) VALUES (?, ?)", (OWN, name))
-                sql = "INSERT OR IGNORE INTO fetched SELECT id, ? FROM repositories WHERE namespace = ? AND name = ?"
+                sql = "INSERT OR IGNORE INTO fetched SELECT id, ?, 0 FROM repositories WHERE namespace = ? AND name = ?"
                 connection.execute(sql, (digest, OWN, name))
     return node_id
 

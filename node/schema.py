@@ -1,19 +1,20 @@
-"""The tables of the catalog's database, version 7.
+"""The tables of the catalog's database, version 8.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
 ever told. `links` says what a repository names, which is a claim; `fetched` what really came from it, or was seen
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
 `rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
-written here. `blobs.mtime_ns` is 0 when the file must be verified before
-it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand. `foreign_roots` are DAGs
-of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have bytes of their own
-(`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator brought as a file.
+written here. `node.sharing` explains `sharing`, `shared` and `fetched.lent`. `blobs.mtime_ns` is 0 when the file must
+be verified before it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand.
+`foreign_roots` are DAGs of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have
+bytes of their own (`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator brought as a
+file.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -43,6 +44,19 @@ RECORDS_BY_NAME: Final = "CREATE INDEX records_name ON records (name) WHERE kind
 TOLD_BY: Final = """
 ALTER TABLE records ADD COLUMN told_by TEXT NOT NULL DEFAULT '';
 CREATE INDEX records_told_by ON records (told_by) WHERE told_by != '';
+"""
+SHARED: Final = """
+ALTER TABLE fetched ADD COLUMN lent INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX fetched_digest ON fetched (digest);
+CREATE TABLE sharing (namespace TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE shared (
+    digest BLOB,
+    repository INTEGER,
+    shown INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX shared_seq ON shared (seq);
 """
 DROPPED: Final = """
 CREATE TABLE dropped (
@@ -131,6 +145,14 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}{FOREIGN}{LASTING}"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED, 5: FOREIGN, 6: LASTING}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{SHARED}{DROPPED}{FOREIGN}{LASTING}"""
+UPGRADES: Final = {
+    1: RECORDS,
+    2: RECORDS_BY_NAME,
+    3: TOLD_BY,
+    4: SHARED,
+    5: DROPPED,
+    6: FOREIGN,
+    7: LASTING,
+}
 """What leads from each older version to the next."""

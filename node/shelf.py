@@ -48,7 +48,7 @@ class Shelf:
         """Take a verified file: its name, then its row, then the log. It happens whole, whoever is cancelled.
 
         It may be seen as `proof` says, and by `at_most` as the repository says that it was fetched for; others' links
-        count not.
+        count not. `SHARED` says that members gave it who share it.
 
         Raises:
             FullError: when the disk has no room; the file is gone then.
@@ -61,7 +61,7 @@ class Shelf:
             if held is None:
                 transaction.undo.append(partial(self._remove, digest))
             proven = Shown.by(proof) | self.catalog.shown_in(transaction, wanted).capped(at_most)
-            self.catalog.note_fetched(transaction, wanted)
+            self.catalog.note_fetched(transaction, wanted, lent=at_most is Visibility.SHARED)
             return self.catalog.keep(transaction, digest, dag, stamp, proven)
 
         try:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -339,9 +339,15 @@ class _Small:
 
 @asynccontextmanager
 async def open_store(
-    folder: Path, *, clock: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic
+    folder: Path,
+    *,
+    shared: Collection[str] = (),
+    clock: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Store]:
     """Open a data folder, made when it is not there. `clock` gives unix seconds, `elapsed` what no setting changes.
+
+    `shared` are the registry namespaces whose private content members may have.
 
     Raises:
         StartError: when it is not writable, in use by another node, or no layermesh folder of a known version.
@@ -351,7 +357,7 @@ async def open_store(
         stack.callback(held.close)
         workers = Workers()
         stack.push_async_callback(workers.close)
-        database = Database(held.catalog, workers)
+        database = Database(held.catalog, workers, shared)
         stack.push_async_callback(database.close)
         await database.open()
         catalog = Catalog(database, clock)

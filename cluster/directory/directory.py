@@ -21,7 +21,8 @@ class Directory:
     """The logs that were read, by peer id. Works on without a cache when there is none.
 
     `merge` keeps the records of own repositories that a member tells of, so many of each at most, in the catalog that
-    `reader` names: where that begins anew, so does reading.
+    `reader` names: where that begins anew, so does reading. `shares` are the registry namespaces whose private content
+    this node has from members that share it.
     """
 
     def __init__(
@@ -31,8 +32,11 @@ class Directory:
         clock: Callable[[], float],
         merge: Merge,
         reader: Callable[[], str],
+        shares: frozenset[str] = frozenset(),
+        *,
         by_cid: bool = False,
     ) -> None:
+        self._shares = shares
         self._by_cid = by_cid
         self._merge = merge
         self._reader = reader
@@ -46,9 +50,9 @@ class Directory:
         """What is wrong with the cache, for people."""
 
     def count(self, peer_id: str) -> int:
-        """How many blobs a peer holds, as far as its log was read."""
+        """How many blobs a peer holds, as far as its log was read; one that it shares besides counts again."""
         log = self._logs.get(peer_id)
-        return 0 if log is None else len(log.blobs)
+        return 0 if log is None else len(log.blobs) + len(log.shared)
 
     def note(self, peer_id: str) -> str | None:
         """What people should know of what a peer says."""
@@ -61,10 +65,15 @@ class Directory:
             f" {ahead_s:.0f} s after this node's time, and count when it has come"
         )
 
-    def holdings(self, digest: Digest) -> Iterator[tuple[str, Holding, bool]]:
-        """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so."""
+    def holdings(
+        self, digest: Digest, repositories: Collection[Repository] = ()
+    ) -> Iterator[tuple[str, Holding, bool]]:
+        """Every peer whose log names the blob, alive or not; and whether the peer proved that it says so.
+
+        What is shared counts as content of `repositories` alone.
+        """
         for peer_id, log in self._logs.items():
-            holding = log.holding(digest)
+            holding = log.holding(digest, repositories)
             if holding is not None:
                 yield peer_id, holding, log.proven
 
@@ -74,6 +83,12 @@ class Directory:
             holding = log.rooted(cid)
             if holding is not None:
                 yield peer_id, holding, log.proven
+
+    def naming(self, digest: Digest, cid: Cid) -> list[str]:
+        """Every peer whose log says that this is the blob's CID."""
+        return [
+            peer_id for peer_id, log in self._logs.items() if any(holding.cid == cid for holding in log.named(digest))
+        ]
 
     def seen(self, repository: Repository, tag: Tag) -> Iterator[tuple[str, TagSeen]]:
         """Every member's observation of a tag."""
@@ -88,7 +103,7 @@ class Directory:
         if log is not None and log.proven == proven:
             return log
         self._left.discard(peer_id)
-        log = self._logs[peer_id] = PeerLog(proven, roots={} if self._by_cid else None)
+        log = self._logs[peer_id] = PeerLog(proven, self._shares, roots={} if self._by_cid else None)
         try:
             await self._load(peer_id, log)
         except (CacheError, InvalidError) as error:

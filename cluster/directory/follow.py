@@ -11,6 +11,7 @@ from cluster.config import Timings
 from cluster.directory.directory import Directory
 from cluster.directory.log import PeerLog
 from cluster.messages import LogPage
+from cluster.tls import Pin
 from cluster.wire import MeshClient
 from node.errors import DeniedError, FullError, InvalidError, UnreachableError
 
@@ -21,11 +22,12 @@ STRANGER_PAUSE_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The peer whose log is read: a member's over authenticated requests only."""
+    """The peer whose log is read: a member's over authenticated requests only, under TLS to its own certificate."""
 
     peer_id: str
     url: URL
     member: bool
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Follower:
         to = peer.peer_id if peer.member else None
         before, asked_at = log.since, asyncio.get_running_loop().time()
         asked_for = log.log_id, log.since
-        page = await self._client.log(peer.url, *asked_for, to=to, wait_s=wait_s)
+        page = await self._client.log(peer.url, *asked_for, to=to, wait_s=wait_s, pin=peer.pin)
         if (log.log_id, log.since) != asked_for:
             return  # it was forgotten meanwhile: this page does not begin where reading begins now
         await self._take(peer, log, page)

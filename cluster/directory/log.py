@@ -1,11 +1,22 @@
 """What one peer's log says, as far as it was read. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine, read_lines
-from node.catalog import Holding, LogEntry, RecordChange, TagChange, Visibility
+from cluster.messages import (
+    BlobLine,
+    DropLine,
+    Line,
+    LogPage,
+    RecordLine,
+    SharedLine,
+    SharedTagLine,
+    TagLine,
+    read_lines,
+)
+from node.catalog import Holding, LogEntry, RecordChange, SharedChange, TagChange, Visibility
 from node.cid import RAW_LENGTH, Cid
 from node.digest import Algorithm, Digest
 from node.errors import InvalidError
@@ -33,9 +44,13 @@ class Update:
 
 @dataclass(slots=True)
 class PeerLog:
-    """The holdings and tag observations of one peer; `proven` when every line came over an authenticated channel."""
+    """The holdings and tag observations of one peer; `proven` when every line came over an authenticated channel.
+
+    Of what members share, only the registry namespaces in `shares` are of interest here.
+    """
 
     proven: bool
+    shares: frozenset[str] = frozenset()
     log_id: str = ""
     since: int = 0
     whole: bool = False
@@ -44,11 +59,15 @@ class PeerLog:
     tags: dict[tuple[Repository, Tag], TagSeen] = field(default_factory=dict)
     roots: dict[bytes, bytes] | None = None
     """By a blob's CID, its key in `blobs`; only where blobs are asked for by CID."""
+    shared: dict[bytes, dict[Repository, bytes]] = field(default_factory=dict)
+    """What it shares, as content of which repositories."""
+    _shares: int = 0
+    """How many of these there are."""
     late: dict[str, RecordLine] = field(default_factory=dict)
     """Records from a clock that is ahead, by what each is about, until their time has come."""
 
     def __len__(self) -> int:
-        return len(self.blobs) + len(self.tags)
+        return len(self.blobs) + len(self.tags) + self._shares
 
     def apply(self, page: LogPage, now: float) -> Update:
         """Take in a page that answers a request for what follows `since` of `log_id`.
@@ -104,14 +123,24 @@ class PeerLog:
 
     def forget(self) -> None:
         """Start over."""
-        self.blobs, self.tags, self.late = {}, {}, {}
+        self.blobs, self.tags, self.shared, self._shares, self.late = {}, {}, {}, 0, {}
         self.roots = None if self.roots is None else {}
         self.log_id, self.since, self.whole = "", 0, False
 
-    def holding(self, digest: Digest) -> Holding | None:
-        """What the peer holds under a digest."""
+    def holding(self, digest: Digest, repositories: Collection[Repository] = ()) -> Holding | None:
+        """What the peer holds under a digest, for everybody who sees the log or as content of these repositories."""
         packed = self.blobs.get(key_of(digest))
-        return None if packed is None else _unpack(digest, packed)
+        if packed is not None:
+            return _unpack(digest, packed)
+        shared = self.shared.get(key_of(digest), {})
+        found = next((shared[repository] for repository in repositories if repository in shared), None)
+        return None if found is None else _unpack(digest, found)
+
+    def named(self, digest: Digest) -> Iterator[Holding]:
+        """What the peer says that the blob is, for whomever."""
+        key = key_of(digest)
+        for packed in filter(None, (self.blobs.get(key), *self.shared.get(key, {}).values())):
+            yield _unpack(digest, packed)
 
     def rooted(self, cid: Cid) -> Holding | None:
         """What the peer holds under a root; the one named last where it names several."""
@@ -121,6 +150,11 @@ class PeerLog:
     def drop(self, digest: Digest) -> None:
         """Do not believe in this holding any more, until the log names it anew."""
         key = key_of(digest)
+        self._let_go(key)
+        self._shares -= len(self.shared.pop(key, {}))
+
+    def _let_go(self, key: bytes) -> None:
+        """Forget what the peer holds under a digest for everybody who sees the log."""
         packed = self.blobs.pop(key, None)
         if packed is not None and self.roots is not None and self.roots.get(packed[:RAW_LENGTH]) == key:
             del self.roots[packed[:RAW_LENGTH]]
@@ -128,8 +162,12 @@ class PeerLog:
     def _wanted(self, line: Line, now: float) -> bool:
         if isinstance(line, RecordLine):
             return self.proven and _is_late(line, now)
-        if not isinstance(line, TagLine):
+        if isinstance(line, BlobLine | DropLine):
             return True
+        if isinstance(line, SharedLine | SharedTagLine) and line.namespace not in self.shares:
+            return False
+        if isinstance(line, SharedLine):
+            return self.proven
         return self.proven and math.isfinite(line.seen_at) and 0 <= line.seen_at <= now + LATEST_S
 
     def _take(self, change: LogEntry) -> None:
@@ -137,14 +175,28 @@ class PeerLog:
             return  # merged with this node's own as soon as it counts
         if isinstance(change, TagChange):
             self.tags[(change.seen.repository, change.seen.tag)] = change.seen
+        elif isinstance(change, SharedChange):
+            self._take_shared(change)
         elif change.holding is None or (change.holding.visibility is not Visibility.PUBLIC and not self.proven):
-            self.drop(change.digest)
+            self._let_go(key_of(change.digest))
         else:
-            self.drop(change.digest)  # it may have had another CID
             key = key_of(change.digest)
+            self._let_go(key)  # it may have had another CID
             self.blobs[key] = _pack(change.holding)
             if self.roots is not None:
                 self.roots[change.holding.cid.raw] = key
+
+    def _take_shared(self, change: SharedChange) -> None:
+        key = key_of(change.digest)
+        lent = self.shared.setdefault(key, {})
+        before = len(lent)
+        if change.holding is not None:
+            lent[change.repository] = _pack(change.holding)
+        else:
+            lent.pop(change.repository, None)
+        self._shares += len(lent) - before
+        if not lent:
+            del self.shared[key]
 
 
 def key_of(digest: Digest) -> bytes:
@@ -162,6 +214,8 @@ def line_key(line: Line) -> str:
         return line.digest
     if isinstance(line, RecordLine):
         return f"record {line.repository}/{line.kind}/{line.name}"
+    if isinstance(line, SharedLine):
+        return f"{line.namespace}/{line.repository}@{line.digest}"
     return f"{line.namespace}/{line.repository}:{line.tag}"
 
 
@@ -179,10 +233,12 @@ def _check_order(page: LogPage, start: int) -> None:
         raise InvalidError("log: it says that it goes up to a number before its last line")
 
 
+_MARKS: Final = (Visibility.MEMBERS, Visibility.PUBLIC, Visibility.SHARED)
+
+
 def _pack(holding: Holding) -> bytes:
-    return holding.cid.raw + bytes((holding.visibility is Visibility.PUBLIC,)) + holding.size.to_bytes(8, "big")
+    return holding.cid.raw + bytes((_MARKS.index(holding.visibility),)) + holding.size.to_bytes(8, "big")
 
 
 def _unpack(digest: Digest, packed: bytes) -> Holding:
-    visibility = Visibility.PUBLIC if packed[36] else Visibility.MEMBERS
-    return Holding(digest, Cid(packed[:36]), int.from_bytes(packed[37:], "big"), visibility)
+    return Holding(digest, Cid(packed[:36]), int.from_bytes(packed[37:], "big"), _MARKS[packed[36]])

@@ -28,7 +28,10 @@ CLOSE_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What this node says of itself. `host`: the address that the mesh listener is bound to, when not to all."""
+    """What this node says of itself. `host`: the address that the mesh listener is bound to, when not to all.
+
+    `tls`: it is reached by https.
+    """
 
     id: str
     boot: str
@@ -36,6 +39,13 @@ class Announcement:
     port: int
     version: int
     host: str = "0.0.0.0"
+    tls: bool = False
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The TXT record."""
+        told = {"id": self.id, "boot": self.boot, "name": self.name, "v": str(self.version)}
+        return {**told, "tls": "1"} if self.tls else told
 
     @property
     def instance(self) -> str:
@@ -100,7 +110,7 @@ class Mdns:
             self.me.instance,
             addresses=own,
             port=self.me.port,
-            properties={"id": self.me.id, "boot": self.me.boot, "name": self.me.name, "v": str(self.me.version)},
+            properties=self.me.properties,
             server=f"{self.me.id[:12]}-{self.me.boot[:8]}.local.",
         )
         if own:
@@ -145,7 +155,8 @@ class Mdns:
         found = near([str(address) for address in info.parsed_addresses(IPVersion.V4Only)], addresses)
         if not info.port or (name not in self._known and len(self._known) >= MAX_SERVICES):
             return
-        urls = [URL.build(scheme="http", host=address, port=info.port) for address in found]
+        scheme = "https" if info.decoded_properties.get("tls") == "1" else "http"
+        urls = [URL.build(scheme=scheme, host=address, port=info.port) for address in found]
         now = tuple(Sighting(url, Origin.MDNS, boot) for url in urls)
         for sighting in self._known.get(name, ()):
             if sighting.url not in urls:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import math
+import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ class Source:
     """What the peer says that the file is."""
     by_block: bool = False
     """Whether it is asked for one leaf after another as a raw block, for it may serve no parts of plain files."""
+    tls: ssl.SSLContext | None = None
+    """What judges the certificate at the other end, where TLS is spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class _Fetch:
             headers = source.proof(f"/ipfs/{cid}?format=raw")
             try:
                 async with asyncio.timeout(self._swarm.timings.leaf_s):
-                    data = await self._swarm.gateway.block(source.url, cid, headers=headers)
+                    data = await self._swarm.gateway.block(source.url, cid, headers=headers, tls=source.tls)
             except (LayermeshError, TimeoutError) as error:
                 self._lost(source, error)
             else:
@@ -179,7 +182,14 @@ class _Fetch:
         start, stop = piece.at * LEAF_BYTES, min(piece.stop * LEAF_BYTES, dag.size)
         headers = source.proof(f"/ipfs/{self._cid}")
         blocks = self._swarm.gateway.blocks(
-            source.url, self._cid, start, stop, headers=headers, stall_s=timings.stall_s, block_s=timings.leaf_s
+            source.url,
+            self._cid,
+            start,
+            stop,
+            headers=headers,
+            stall_s=timings.stall_s,
+            block_s=timings.leaf_s,
+            tls=source.tls,
         )
         async with blocks as receiver:
             at_once = 1

@@ -57,7 +57,7 @@ class EndpointReport(msgspec.Struct, frozen=True):
 class UpstreamReport(msgspec.Struct, frozen=True):
     """One upstream; `available` is False while every breaker is open, True also before it was ever asked.
 
-    `endpoint` is the first of `endpoints`.
+    `endpoint` is the first of `endpoints`; `share` says who else gets what is private there, None for nobody.
     """
 
     namespace: str
@@ -66,6 +66,7 @@ class UpstreamReport(msgspec.Struct, frozen=True):
     access: str
     available: bool
     endpoints: list[EndpointReport]
+    share: str | None
 
 
 class GatewayReport(msgspec.Struct, frozen=True):
@@ -265,7 +266,15 @@ def ipfs_warnings(running: RunningKubo | None) -> list[str]:
 def _upstream(node: Running, config: UpstreamConfig) -> UpstreamReport:
     endpoints = [EndpointReport(str(each.url), str(node.breaker(each))) for each in config.endpoints]
     available = node.available(config.namespace)
-    return UpstreamReport(config.namespace, endpoints[0].url, config.public, str(config.access), available, endpoints)
+    return UpstreamReport(
+        namespace=config.namespace,
+        endpoint=endpoints[0].url,
+        public=config.public,
+        access=str(config.access),
+        available=available,
+        endpoints=endpoints,
+        share=str(config.share) if config.share else None,
+    )
 
 
 def _disk_free(data: Path) -> int | None:

@@ -38,7 +38,7 @@ class Blobs(Protocol):
 class Neighbours(Protocol):
     """What is asked of the cluster."""
 
-    def holders(self, digest: Digest) -> tuple[Holder, ...]: ...
+    def holders(self, digest: Digest, repositories: Collection[Repository] = ...) -> tuple[Holder, ...]: ...
 
     def tag(self, repository: Repository, tag: Tag, now: float) -> MemberTag | None: ...
 
@@ -126,7 +126,10 @@ class Where:
         else:
             digest, seen_at, seen_by = await self._resolve(asked, now)
             role = Role.MANIFEST
-        blobs = [await self._blob(item, item.role if item.media_type else role) async for item in self._named(digest)]
+        within = None if isinstance(asked, Digest) else asked.repository
+        blobs = [
+            await self._blob(item, item.role if item.media_type else role, within) async for item in self._named(digest)
+        ]
         if not any(blob.here or blob.peers or blob.repositories for blob in blobs):
             raise NotFoundError(f"{text}: neither this node nor a live peer has anything of it")
         here = all(blob.here for blob in blobs)
@@ -189,10 +192,11 @@ class Where:
         except (InvalidError, NotFoundError):
             return None
 
-    async def _blob(self, item: Descriptor, role: Role | None) -> BlobReport:
+    async def _blob(self, item: Descriptor, role: Role | None, within: Repository | None) -> BlobReport:
         digest = item.digest
         holding = await self._blobs.find(digest)
-        holders = self._neighbours.holders(digest)
+        repositories = await self._names.repositories_of(digest)
+        holders = self._neighbours.holders(digest, (*repositories, *([within] if within else [])))
         known = holding or next(iter(holders), None)
         return BlobReport(
             digest=str(digest),
@@ -204,7 +208,7 @@ class Where:
             visibility=str(holding.visibility) if holding else None,
             peers=[HolderReport(holder.name, holder.peer_id, holder.url, holder.member) for holder in holders],
             repositories=[
-                *(str(repository) for repository in await self._names.repositories_of(digest)),
+                *map(str, repositories),
                 *await self._owned.having(digest),
             ],
         )

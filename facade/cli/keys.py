@@ -84,6 +84,7 @@ KEYS: Final = (
     Key("node", "ipfs_ca_file", None, "FILE", "certificates (PEM) that are trusted for Kubo's RPC"),
     Key("node", "ipfs_gateway", None, "URL", "where Kubo's gateway is, if it is not where Kubo says"),
     Key("cluster", "open_gateway", "--open-gateway", "", "let anybody read public blobs although there is a secret"),
+    Key("cluster", "tls", None, "true|false", "speak TLS with the other nodes, and nothing else; needs the secret"),
     Key("facade", "insecure", "--insecure", "", "allow listeners beyond loopback, unprotected"),
     Key("facade", "htpasswd", None, "FILE", "the facade's users, with bcrypt hashes (htpasswd -B)"),
     Key("facade", "access", None, "JSON", "who may read and write which repositories"),

@@ -61,7 +61,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     logins = Logins(guarding.users.users) if guarding.users else None
     gate = Gate(logins, guarding.rules, ClientLogins() if passes_through(facade) else None)
     async with (
-        open_store(wiring.data) as store,
+        open_store(wiring.data, shared=config.shared) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         _kubo(wiring, store, cluster) as kubo,
@@ -71,7 +71,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             store, cluster, upstreams, facade, metrics, gate, _networks(wiring, store, cluster, kubo, gateways)
         ) as registry,
     ):
-        tls = _look_after(background, clock, guarding, logins)
+        tls = _look_after(background, clock, guarding, logins) | ({"mesh": cluster.tls} if cluster.tls else {})
         running = Running(
             name=wiring.name,
             version=installed(),

@@ -101,7 +101,8 @@ async def _bid_farewell(transports: Sequence[asyncio.Transport], limit_s: float)
 
 
 def _is_open(transport: asyncio.Transport) -> bool:
-    return bool(transport.get_extra_info("socket").fileno() != -1)
+    connection = transport.get_extra_info("socket")  # none once it is closed for good
+    return connection is not None and bool(connection.fileno() != -1)
 
 
 def counted(listener: str, metrics: Metrics) -> Middleware:

@@ -49,7 +49,7 @@ def _show(answer: dict[str, Any]) -> None:
     )
     click.echo()
     show_table(
-        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"),
+        ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "SHARE", "BREAKER"),
         (row for upstream in answer["upstreams"] for row in _rows(upstream)),
     )
 
@@ -64,4 +64,4 @@ def _ipfs(ipfs: dict[str, Any]) -> str:
 def _rows(upstream: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     for endpoint in upstream["endpoints"]:
         named = (upstream["namespace"], endpoint["url"])
-        yield (*named, upstream["public"], upstream["access"], endpoint["breaker"])
+        yield (*named, upstream["public"], upstream["access"], upstream["share"], endpoint["breaker"])

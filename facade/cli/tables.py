@@ -175,6 +175,7 @@ class ClusterTable(msgspec.Struct, frozen=True):
     advertise: Url | None = None
     secret_file: Path | None = None
     open_gateway: bool = False
+    tls: bool = False
 
 
 class UpstreamTable(msgspec.Struct, frozen=True):
@@ -184,6 +185,7 @@ class UpstreamTable(msgspec.Struct, frozen=True):
     ca_file: Path | None = None
     public: bool | None = None
     access: Literal["refuse", "credentials", "passthrough"] | None = None
+    share: Literal["cluster"] | None = None
     tags: Mapping[str, TagRule] | None = None
 
 

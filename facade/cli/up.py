@@ -61,7 +61,7 @@ async def _run(wiring: Wiring, listeners: dict[str, Listener]) -> None:
     _on_signals(stop, cut)
     try:
         async with open_node(wiring, listeners, cut) as node:
-            click.echo(announcement(node, wiring.guarding.doors))
+            click.echo(announcement(node, wiring.guarding.doors, mesh_tls=wiring.cluster.tls))
             spare_the_collector()
             await stop.wait()
             log.info("stopping; what is being sent may finish, and a second signal cuts it")
@@ -92,13 +92,13 @@ def _give_up() -> None:
     os._exit(1)
 
 
-def announcement(node: "Running", doors: Doors) -> str:
+def announcement(node: "Running", doors: Doors, *, mesh_tls: bool = False) -> str:
     """What is printed once the node serves: its addresses, and how to pull through it."""
     listeners = node.listeners
     lines = [
         f"layermesh {node.version} is ready: {node.name}, data in {node.data}",
         *(f"  {name:<14} {_shown(name, address, doors)}" for name, address in listeners.items()),
-        f"  others join    --join {_join(listeners['mesh'])} (where mDNS does not find this node)",
+        f"  others join    --join {_join(listeners['mesh'], mesh_tls)} (where mDNS does not find this node)",
         "",
     ]
     return "\n".join(lines) + "\n" + commands(listeners["facade"], listeners.get("docker-mirror"), doors)
@@ -111,10 +111,11 @@ def _shown(name: str, address: Address, doors: Doors) -> str:
     return f"{'http' if plain else doors.scheme}://{reachable(address)}"
 
 
-def _join(mesh: Address) -> str:
+def _join(mesh: Address, tls: bool) -> str:
     """What other nodes are told; which name or address of this machine they reach is theirs to know."""
+    scheme = "https" if tls else "http"
     everywhere = reachable(mesh) != mesh
-    return f"http://HOST:{mesh.port}" if everywhere else f"http://{mesh}"
+    return f"{scheme}://HOST:{mesh.port}" if everywhere else f"{scheme}://{mesh}"
 
 
 def _told(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,7 +3,7 @@
 import ssl
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,9 @@ from yarl import URL
 from cluster.config import ClusterConfig
 from facade.cli.files import read_file
 from facade.cli.guarding import Guarding, check_exposure, read_guarding
-from facade.cli.tables import Configuration, NodeTable, UpstreamTable, default_data, default_name
+from facade.cli.tables import ClusterTable, Configuration, NodeTable, UpstreamTable, default_data, default_name
 from facade.settings import Address, FacadeSettings
-from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.config import BUILT_IN, Access, Share, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
 from facade.upstream.keyring import CredentialsFile
 from facade.upstream.tags import TagPolicy
@@ -72,6 +72,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
     )
     guarding = read_guarding(facade)
     check_exposure(settings, guarding)
+    check_tls(cluster)
     name = str(configuration.node.name or default_name())
     return Wiring(
         name=name,
@@ -89,6 +90,8 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
             by_cid=settings.kubo_sidecar is not None,
+            tls=cluster.tls,
+            shared=shared(settings.upstreams, cluster),
         ),
         credentials=watch_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
         tls={
@@ -178,9 +181,49 @@ def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]
             config,
             public=config.public if table.public is None else table.public,
             access=config.access if table.access is None else Access(table.access),
+            share=config.share if table.share is None else Share(table.share),
             tags=tuple((pattern, TagPolicy.parse(rule)) for pattern, rule in (table.tags or {}).items()),
         )
     return tuple(configs.values())
+
+
+def check_tls(cluster: ClusterTable) -> None:
+    """Refuse TLS between nodes that could not know each other, and addresses that do not go with it.
+
+    Raises:
+        StartError: naming the setting, and what it needs.
+    """
+    if not cluster.tls:
+        return
+    if cluster.secret_file is None:
+        raise StartError(
+            "[cluster] tls = true needs a secret, by which nodes know each other's certificates: set [cluster]"
+            " secret_file (--secret-file) as well"
+        )
+    for setting, urls in {"join": cluster.join, "advertise": filter(None, [cluster.advertise])}.items():
+        for url in urls:
+            if URL(url).scheme != "https":
+                raise StartError(
+                    f"[cluster] {setting} {url}: with [cluster] tls = true nodes are reached by https://HOST:PORT"
+                )
+
+
+def shared(configs: Iterable[UpstreamConfig], cluster: ClusterTable) -> frozenset[str]:
+    """The namespaces whose private content members share.
+
+    Raises:
+        StartError: when the members could not be told from others, or there is nothing to share.
+    """
+    namespaces = [config for config in configs if config.share is Share.CLUSTER]
+    for config in namespaces:
+        where = f'[facade.upstreams."{config.namespace}"] share = "cluster"'
+        if not cluster.tls:
+            raise StartError(f"{where} sends private content to members: it needs [cluster] tls = true and secret_file")
+        if config.access is Access.REFUSE:
+            raise StartError(
+                f'{where} goes with access = "credentials" or "passthrough": with "refuse" nothing private is fetched'
+            )
+    return frozenset(config.namespace for config in namespaces)
 
 
 def read_secret(path: Path) -> bytes:

@@ -172,7 +172,7 @@ class Admitting:
         holding = await self._store.find(digest)
         if holding is None:
             return False
-        return holding.visibility is not Visibility.PRIVATE or await self._store.repositories.confirmed(_STAGED, digest)
+        return not holding.visibility.hidden or await self._store.repositories.confirmed(_STAGED, digest)
 
 
 def _needed(manifests: Sequence[Manifest]) -> list[Content]:

@@ -225,7 +225,7 @@ class Blobs:
         if content is None:
             raise NotFoundError(f"{asked.digest}: {asked.repository.name} has no such blob")
         holding = await self._store.find(asked.digest)
-        here = holding is not None and holding.visibility is not Visibility.PRIVATE
+        here = holding is not None and not holding.visibility.hidden
         return _Known(content.size, here=here, is_open=False)
 
     async def _asked_upstream(self, asked: Asked, is_open: bool) -> _Known:

@@ -20,7 +20,7 @@ from facade.registry.obtainable import Obtainable
 from facade.registry.once import Once
 from facade.registry.proofs import UNPROVED, Proofs, ProvingUpstream
 from facade.settings import Waits
-from facade.sources import SourceName, offers
+from facade.sources import Offer, SourceName, allowed_by, offers
 from facade.upstream.client import Fetched, Resolved
 from facade.upstream.credentials import CLIENT, Login
 from facade.upstream.tags import Rule, TagPolicy
@@ -41,6 +41,8 @@ from node.store import Store
 
 log = structlog.get_logger(__name__)
 SEE_AGAIN_S = 60.0
+LENT = Proof(Visibility.SHARED)
+"""Members share it."""
 
 
 class ManifestUpstream(ProvingUpstream, Protocol):
@@ -286,11 +288,11 @@ class Manifests:
             manifest = _parsed(await self._store.load(digest), link.media_type if link else None, digest)
         except NotFoundError:
             return None
-        is_shared = holding.visibility is Visibility.MEMBERS
+        from_members = holding.visibility in (Visibility.MEMBERS, Visibility.SHARED)
         try:
             if proof is None and link is not None:
-                await self._proofs.renew(repository, manifest, link, whole=is_shared)
-            elif proof is not None and is_shared:
+                await self._proofs.renew(repository, manifest, link, whole=from_members)
+            elif proof is not None and from_members:
                 self._proofs.renew_later(repository, manifest, whole=True)
             elif proof is not None and (link is None or self._proofs.due(repository, digest)):
                 await self._proofs.record(repository, manifest, proof)
@@ -312,16 +314,21 @@ class Manifests:
                 if isinstance(error, MismatchError):
                     self._cluster.blame(digest, offer.holders[0].cid)
                 continue
-            shared = Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
-            is_public = all(holder.visibility is Visibility.PUBLIC for holder in offer.holders)
+            is_public = allowed_by(offer.holders) is Visibility.PUBLIC
             try:  # upstream's word on a digest makes nothing public that members keep among themselves
-                await self._proofs.record(repository, manifest, proof if proof and is_public else shared)
+                await self._proofs.record(repository, manifest, proof if proof and is_public else self._word_of(offer))
             except FullError as error:
                 log.warning("manifest's links not kept", digest=str(digest), why=str(error))
             if proof is None or not is_public:
                 self._proofs.renew_later(repository, manifest, whole=not is_public)
             return manifest
         return None
+
+    def _word_of(self, offer: Offer) -> Proof:
+        """Who may see what these peers gave, as far as it hangs on them."""
+        if allowed_by(offer.holders) is Visibility.SHARED:
+            return LENT
+        return Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
 
     async def _keep(self, repository: Repository, fetched: Fetched) -> None:
         """Store what upstream gave; a full disk only means that it is not kept."""

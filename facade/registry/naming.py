@@ -6,7 +6,6 @@ from typing import Final
 
 from facade.registry.near import BRING_S, Bringing
 from facade.registry.newest import remember
-from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
 from node.manifest import MAX_MANIFEST_BYTES, parse_manifest
@@ -56,7 +55,7 @@ class Naming:
                 return frozenset()
             try:
                 holding = await self._store.find(content.digest)
-                if holding is None or holding.visibility is Visibility.PRIVATE:
+                if holding is None or holding.visibility.hidden:
                     if not bring:
                         return frozenset()
                     await self._bringing.bring(Repository(OWN, repository), (content.digest,))

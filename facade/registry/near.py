@@ -10,7 +10,7 @@ import structlog
 from cluster.cluster import Cluster
 from facade.background import Background
 from facade.registry.once import Once
-from facade.sources import Offer, offers
+from facade.sources import Offer, allowed_by, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError
 from node.manifest import MAX_MANIFEST_BYTES
@@ -65,7 +65,7 @@ class Bringing:
     async def _have(self, repository: Repository, digest: Digest) -> None:
         for again in (True, False):
             holding = await self._store.find(digest)
-            if holding is None or holding.visibility is Visibility.PRIVATE:
+            if holding is None or holding.visibility.hidden:
                 await self._once.share(digest, partial(self._fetch, repository, digest))
             came_for_it = await self._store.repositories.confirmed(repository, digest)
             if not came_for_it:  # it may be seen for a reason that ends
@@ -99,4 +99,4 @@ async def fetch_blob(store: Store, cluster: Cluster, wanted: Wanted, offer: Offe
     async with store.ingest(wanted) as ingest:
         await cluster.fetch(wanted, offer.holders, ingest)
         await ingest.verified()
-        await ingest.commit()
+        await ingest.commit(at_most=allowed_by(offer.holders))

@@ -21,7 +21,6 @@ from facade.registry.obtainable import Obtainable
 from facade.registry.problems import Problem
 from facade.settings import Waits
 from facade.sources import SourceName, offers
-from node.catalog import Visibility
 from node.digest import Digest
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.manifest import INDEX_TYPES, OCI_INDEX, Role, annotations_of, parse_manifest
@@ -123,7 +122,7 @@ class Own:
             UnreachableError: when neither has them now.
         """
         holding = await self._store.find(digest)
-        if holding is not None and holding.visibility is not Visibility.PRIVATE:  # see `Blobs`
+        if holding is not None and not holding.visibility.hidden:  # see `Blobs`
             with suppress(NotFoundError):
                 return SourceName.LOCAL, await self._store.load(digest)
         for offer in offers(self._cluster.holders(digest), None):

@@ -200,7 +200,7 @@ class Pushing:
         names = await self._owned.having(digest) if source is None else (source,)
         names = tuple(name for name in names if self._gate.may(request, Action.PULL, Repository(OWN, name)))
         holding = await self._store.find(digest)
-        shown = holding is not None and holding.visibility is not Visibility.PRIVATE
+        shown = holding is not None and not holding.visibility.hidden
         for name in names:
             content = await self._owned.blob(name, digest)
             if content is not None and (shown or self._cluster.holders(digest)):

@@ -20,6 +20,13 @@ class Access(StrEnum):
     """Each client shows its own login, and upstream judges it; this node's is never used."""
 
 
+class Share(StrEnum):
+    """Who gets content that needs a credential besides this node's own clients."""
+
+    CLUSTER = "cluster"
+    """The members, which give it to their own clients as their own configuration says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One place where a namespace's registry is reached.
@@ -43,6 +50,7 @@ class UpstreamConfig:
     urls: tuple[URL, ...]
     public: bool = False
     access: Access = Access.REFUSE
+    share: Share | None = None
     tags: tuple[tuple[str, TagPolicy], ...] = ()
     """Patterns of tags, and what holds for those; the first that matches counts."""
 

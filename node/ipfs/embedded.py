@@ -51,8 +51,8 @@ class Embedded:
         holding = await self._store.find(digest)
         if holding is None:
             raise NotFoundError(f"{digest}: not here")
-        if holding.visibility is Visibility.PRIVATE:
-            raise DeniedError(f"{digest}: it is private to this node")
+        if holding.visibility.hidden:
+            raise DeniedError(f"{digest}: it is private")
         return holding.cid
 
     async def withdraw(self, cid: Cid) -> None:

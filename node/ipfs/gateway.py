@@ -3,8 +3,9 @@
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 import aiohttp
@@ -13,7 +14,7 @@ from yarl import URL
 
 from node.cid import IDENTITY_PROBE, Cid
 from node.errors import MismatchError, NotFoundError, UnreachableError
-from node.receiving import BlockReceiver, Buffers
+from node.receiving import BlockReceiver, Buffers, Receiver, StreamReceiver
 from node.unixfs import MAX_BLOCK_BYTES
 
 _RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
@@ -29,7 +30,8 @@ class GatewayClient:
     """Reads blocks and file ranges from gateways; which one is said with each call.
 
     `answer_s` bounds the wait for a connection and an answer's head; redirects are not followed. `proxy` names the one
-    that leads to a URL.
+    that leads to a URL. `tls`, where an https gateway is asked, judges its certificate; without it the system's
+    authorities do.
     """
 
     def __init__(
@@ -46,7 +48,13 @@ class GatewayClient:
         self._receiving = 0
 
     async def block(
-        self, base_url: URL, cid: Cid, *, headers: Mapping[str, str] | None = None, stall_s: float = 2.0
+        self,
+        base_url: URL,
+        cid: Cid,
+        *,
+        headers: Mapping[str, str] | None = None,
+        stall_s: float = 2.0,
+        tls: ssl.SSLContext | None = None,
     ) -> bytes:
         """A block, verified against its CID.
 
@@ -57,7 +65,7 @@ class GatewayClient:
         """
         url = _url(base_url, str(cid)).with_query(format="raw")
         data = bytearray()
-        async with self._get(url, {**_RAW, **(headers or {})}) as answer:
+        async with self._get(url, {**_RAW, **(headers or {})}, tls=tls) as answer:
             _expect_block(answer, url)
             async for piece in _pieces(answer, stall_s):
                 data += piece
@@ -115,7 +123,8 @@ class GatewayClient:
         headers: Mapping[str, str] | None = None,
         stall_s: float = 2.0,
         block_s: float = 4.0,
-    ) -> AsyncIterator[BlockReceiver]:
+        tls: ssl.SSLContext | None = None,
+    ) -> AsyncIterator[Receiver]:
         """As `body`, to be taken block after block by threads. The connection serves this one answer.
 
         Raises:
@@ -123,20 +132,19 @@ class GatewayClient:
         """
         url = _url(base_url, str(cid))
         asked: Mapping[str, str] = {hdrs.RANGE: f"bytes={start}-{stop - 1}"}
-        async with self._get(url, {**asked, **(headers or {})}) as answer:
+        async with self._get(url, {**asked, **(headers or {})}, tls=tls) as answer:
             _expect(answer, url, 200, 206)
             at = _begin(answer, url, start, stop)
             if answer.status == 206 and answer.content_length != stop - start:
                 raise MismatchError(f"{url}: {answer.content_length} bytes come, {stop - start} were asked for")
             if answer.content_length is None:
                 raise UnreachableError(f"{url}: it does not say how long its answer is")
-            receiver = BlockReceiver(*_taken_over(answer), self._buffers, stall_s, block_s)
             self._receiving += 1
             try:
-                await receiver.skip(start - at)
-                yield receiver
+                async with self._receiver(answer, url, stall_s, block_s) as receiver:
+                    await receiver.skip(start - at)
+                    yield receiver
             finally:
-                receiver.close()
                 self._receiving -= 1
                 if not self._receiving:
                     self._buffers.forget()
@@ -155,6 +163,21 @@ class GatewayClient:
                 return False
             return True
 
+    @asynccontextmanager
+    async def _receiver(
+        self, answer: aiohttp.ClientResponse, url: URL, stall_s: float, block_s: float
+    ) -> AsyncIterator[Receiver]:
+        """Threads read the socket themselves, past the event loop; but what is encrypted the loop has to decrypt."""
+        if url.scheme == "https":
+            async with aclosing(_pieces(answer, stall_s)) as pieces:
+                yield StreamReceiver(pieces, self._buffers, block_s)
+            return
+        receiver = BlockReceiver(*_taken_over(answer), self._buffers, stall_s, block_s)
+        try:
+            yield receiver
+        finally:
+            receiver.close()
+
     async def probe(self, base_url: URL) -> bool:
         """Whether a gateway answers there, within 2 s."""
         url = _url(base_url, IDENTITY_PROBE).with_query(format="raw")
@@ -166,7 +189,11 @@ class GatewayClient:
 
     @asynccontextmanager
     async def _get(
-        self, url: URL, headers: Mapping[str, str], method: str = hdrs.METH_GET
+        self,
+        url: URL,
+        headers: Mapping[str, str],
+        method: str = hdrs.METH_GET,
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._answer_s, sock_read=None)
         try:
@@ -178,6 +205,7 @@ class GatewayClient:
                     timeout=timeout,
                     allow_redirects=False,
                     proxy=self._proxy(url),
+                    ssl=tls or True,
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None
@@ -186,7 +214,7 @@ class GatewayClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None
         finally:
-            answer.close()
+            _close(answer)
 
 
 def _url(base_url: URL, cid: str) -> URL:
@@ -229,7 +257,15 @@ def _taken_over(answer: aiohttp.ClientResponse) -> tuple[socket.socket | None, b
     return connection.transport.get_extra_info("socket"), first
 
 
-async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncIterator[bytes]:
+def _close(answer: aiohttp.ClientResponse) -> None:
+    """Give the connection up at once, if it was not read to its end: under TLS the peer would be waited for."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None and answer.url.scheme == "https":
+        connection.transport.abort()
+    answer.close()
+
+
+async def _pieces(answer: aiohttp.ClientResponse, stall_s: float) -> AsyncGenerator[bytes, None]:
     while True:
         async with asyncio.timeout(stall_s):
             piece, ended_chunk = await answer.content.readchunk()  # unlike readany(), joins nothing

@@ -55,12 +55,12 @@ class Machine:
         await until(lambda: len(self.cluster.holders(digest)) == count)
         return self.cluster.holders(digest)
 
-    async def fetch(self, digest: Digest) -> bytes:
+    async def fetch(self, digest: Digest, repository: Repository = REPOSITORY) -> bytes:
         """Fetch a blob from its holders into the store, and read it."""
-        await until(lambda: bool(self.cluster.holders(digest)))
-        wanted = Wanted(REPOSITORY, digest)
+        await until(lambda: bool(self.cluster.holders(digest, (repository,))))
+        wanted = Wanted(repository, digest)
         async with self.store.ingest(wanted) as ingest:
-            await self.cluster.fetch(wanted, self.cluster.holders(digest), ingest)
+            await self.cluster.fetch(wanted, self.cluster.holders(digest, (repository,)), ingest)
             await ingest.commit()
         return await self.store.load(digest, 1 << 30)
 
@@ -83,6 +83,8 @@ async def machine(
     mdns: tuple[str, ...] = (),
     open_gateway: bool = False,
     by_cid: bool = False,
+    tls: bool = False,
+    shared: frozenset[str] = frozenset(),
     timings: Timings = FAST,
     limits: Limits | None = None,
     clock: Callable[[], float] | None = None,
@@ -100,15 +102,18 @@ async def machine(
         secret=secret,
         open_gateway=open_gateway,
         by_cid=by_cid,
+        tls=tls,
+        shared=shared,
         timings=timings,
         limits=limits or Limits(),
     )
     events: list[tuple[str, dict[str, object]]] = []
-    async with open_store(folder) as store:
+    async with open_store(folder, shared=shared) as store:
         extra = {} if clock is None else {"clock": clock}
         opened = open_cluster(config, store, on_event=lambda *event: events.append(event), **extra)
         async with opened as cluster, _serving(listener, store, cluster):
-            yield Machine(name, URL.build(scheme="http", host="127.0.0.1", port=bound), store, cluster, events)
+            url = URL.build(scheme="https" if tls else "http", host="127.0.0.1", port=bound)
+            yield Machine(name, url, store, cluster, events)
 
 
 @asynccontextmanager
@@ -119,7 +124,7 @@ async def _serving(listener: socket.socket, store: Store, cluster: Cluster) -> A
     app.on_shutdown.append(cluster.stop_polls)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
-    await web.SockSite(runner, listener).start()
+    await web.SockSite(runner, listener, ssl_context=cluster.tls).start()
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """Who proves what to whom."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.auth import (
@@ -46,6 +48,18 @@ def test_a_request_proves_its_sender() -> None:
 def test_a_proof_is_good_for_nothing_but_its_own_request(call: Call, reason: str) -> None:
     with pytest.raises(DeniedError, match=reason):
         verify_request(KEYS, header(), call, NOW, Replays())
+
+
+@pytest.mark.parametrize("made_for", ["", "a" * 64, "b" * 64])
+@pytest.mark.parametrize("shown", ["", "a" * 64, "b" * 64])
+def test_a_proof_is_good_for_nothing_but_the_certificate_that_its_sender_was_shown(made_for: str, shown: str) -> None:
+    signed, call = header(replace(CALL, channel=made_for)), replace(CALL, channel=shown)
+    if made_for == shown:
+        assert verify_request(KEYS, signed, call, NOW, Replays()).sender == A
+        return
+    with pytest.raises(DeniedError, match="MAC is wrong") as refused:
+        verify_request(KEYS, signed, call, NOW, Replays())
+    assert ("stand between" in str(refused.value)) == bool(shown)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import messages
-from cluster.messages import BlobLine, DropLine, Hello, LogPage, TagLine
+from cluster.messages import BlobLine, DropLine, Hello, LogPage, SharedLine, SharedTagLine, TagLine
 from node.errors import InvalidError
 
 ID = "ab" * 16
@@ -27,8 +27,10 @@ def page(lines: list[object], **changes: object) -> bytes:
     return bytes(msgpack.packb({"v": 1, "log": ID, "upto": 9, "more": False, "lines": lines, **changes}))
 
 
-def test_a_hello_comes_back_as_it_was() -> None:
-    assert messages.decode_hello(messages.encode(HELLO)) == HELLO
+@pytest.mark.parametrize("tls", [None, "0a" * 32])
+def test_a_hello_comes_back_as_it_was(tls: str | None) -> None:
+    told = msgspec.structs.replace(HELLO, tls=tls)
+    assert messages.decode_hello(messages.encode(told)) == told
 
 
 def test_a_page_comes_back_as_it_was() -> None:
@@ -37,8 +39,11 @@ def test_a_page_comes_back_as_it_was() -> None:
         DropLine(2, DIGEST),
         TagLine(3, "d.io", "x", "t", DIGEST, "m", 1.5, 4),
         TagLine(4, "d.io", "x", "u", DIGEST, "m", 1.5, 4, lasting=True),
+        SharedLine(5, "d.io", "x", DIGEST, RAW, 5),
+        SharedLine(6, "d.io", "x", DIGEST, b"", 0),
+        SharedTagLine(7, "d.io", "x", "t", DIGEST, "m", 1.5, 4),
     ]
-    sent = LogPage(v=1, log=ID, upto=4, more=True, lines=lines)
+    sent = LogPage(v=1, log=ID, upto=7, more=True, lines=lines)
     assert messages.decode_page(messages.encode(sent)) == sent
 
 
@@ -84,6 +89,8 @@ def test_fields_of_later_versions_are_ignored() -> None:
         (hello(port=0), "port"),
         (hello(port=65536), "port"),
         (hello(port=1.5), "port"),
+        (hello(tls="A" * 64), "tls"),
+        (hello(tls="a" * 63), "tls"),
         (hello(software="x" * 2000), "limits"),
         (hello(x=msgpack.ExtType(4, b"x")), "limits"),
         (hello() + b"\x00" * 20_000, "at most 16384"),
@@ -109,6 +116,12 @@ def test_a_malformed_hello_is_refused_by_name(data: bytes, reason: str) -> None:
         ["blob", 1, "sha256:zz", RAW, 5, "public"],
         ["blob", 1, DIGEST, b"\x00" * 36, 5, "public"],
         ["blob", 1, DIGEST, RAW, 1 << 30, "public"],
+        ["shared", 1, "d.io", "x", DIGEST, RAW],
+        ["shared", 1, "d.io", "X", DIGEST, RAW, 5],
+        ["shared", 1, "d.io", "x", DIGEST, RAW[:5], 5],
+        ["shared", 1, "d.io", "x", DIGEST, RAW, 1 << 30],
+        ["shared", 1, "d.io", "x", DIGEST, None, 5],
+        ["shared-tag", 3, "d.io", "x", "..", DIGEST, "m", 1.5, 4],
         ["pony", 1],
         ["tag", 3, "d.io", "X", "t", DIGEST, "m", 1.5, 4],
         ["tag", 3, "d.io", "x", "..", DIGEST, "m", 1.5, 4],

@@ -89,9 +89,14 @@ class Machine:
         self, url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> Pulled:
         """Ask any URL, as it is written."""
-        async with self.session.request(
-            method, URL(url, encoded=True), headers=headers, data=io.BytesIO(body) if body else None
-        ) as answer:
+        asked = self.session.request(
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=io.BytesIO(body) if body else None,
+            ssl=not url.startswith(self.mesh),  # whose certificate nobody but a member can judge
+        )
+        async with asked as answer:
             data = bytearray()
             cut = False
             try:
@@ -133,10 +138,11 @@ async def until(holds: Callable[[], object], limit_s: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def _bind() -> socket.socket:
+def _bind(port: int = 0) -> socket.socket:
     """A listening address on loopback, known before anything is served on it."""
     bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
     return bound
 
 
@@ -186,7 +192,13 @@ def mesh_app(store: Store, cluster: Cluster) -> web.Application:
 
 
 def _cluster_config(
-    name: str, mesh: socket.socket, joins: tuple[str, ...], secret: bytes | None, timings: Timings
+    name: str,
+    mesh: socket.socket,
+    joins: tuple[str, ...],
+    secret: bytes | None,
+    timings: Timings,
+    tls: bool,
+    upstreams: tuple[UpstreamConfig, ...],
 ) -> ClusterConfig:
     return ClusterConfig(
         name=name,
@@ -195,6 +207,8 @@ def _cluster_config(
         joins=tuple(URL(one) for one in joins),
         mdns=False,
         secret=secret,
+        tls=tls,
+        shared=frozenset(config.namespace for config in upstreams if config.share),
         timings=timings,
     )
 
@@ -214,6 +228,8 @@ async def machine(
     waits: Waits = QUICK_WAITS,
     gate: Gate | None = None,
     tls: ssl.SSLContext | None = None,
+    mesh_tls: bool = False,
+    mesh_port: int = 0,
     limits: Limits = QUICK_LIMITS,
     timings: Timings = QUICK_TIMINGS,
     gateways: tuple[URL, ...] = (),
@@ -228,16 +244,17 @@ async def machine(
         UpstreamConfig.parse(one, registry.url, public=public, access=access) for one in namespaces
     )
     metrics = Metrics()
-    mesh, facade, docker = _bind(), _bind(), _bind()
-    config = _cluster_config(folder.name, mesh, joins, secret, timings)
+    mesh, facade, docker = _bind(mesh_port), _bind(), _bind()
+    config = _cluster_config(folder.name, mesh, joins, secret, timings, mesh_tls, configs)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder))
+        store = await stack.enter_async_context(open_store(folder, shared=config.shared))
         upstream = await stack.enter_async_context(
             Upstreams(configs, credentials=credentials, limits=limits, trust_env=False)
         )
         cluster = await stack.enter_async_context(open_cluster(config, store))
         app = mesh_app(store, cluster)
-        await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
+        await _run(stack, runner, mesh, cluster.tls)
         settings = FacadeSettings(upstreams=configs, waits=waits)
         daemon, ipfs = await _kubo(stack, kubo, store, cluster)
         if gateways:
@@ -246,5 +263,5 @@ async def machine(
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)
         session = await stack.enter_async_context(_client(tls))
-        urls = (_url(facade, tls), _url(docker, tls), _url(mesh))
+        urls = _url(facade, tls), _url(docker, tls), _url(mesh, cluster.tls)
         yield Machine(store, cluster, served, metrics, session, *urls, daemon)

@@ -11,6 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from cluster.auth import ANSWER_HEADER, Call, Keys, Proven, Replays, claimed_sender, sign_answer, verify_request
+from cluster.tls import Certificate
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError
@@ -53,6 +54,8 @@ class FakePeer:
     name: str = "fake"
     boot: str = "1" * 32
     secret: bytes | None = None
+    certificate: Certificate | None = None
+    """What it shows, where it speaks TLS and nothing else."""
     secured: bool | None = None
     """Whether it says that it has a secret; as it is, when None."""
     log_id: str = "2" * 32
@@ -92,6 +95,14 @@ class FakePeer:
         self.say(["blob", self._seq(), named, dag.root.raw, len(data) if size is None else size, visibility])
         return dag.root
 
+    def lend(self, data: bytes, namespace: str, repository: str, digest: Digest | None = None) -> None:
+        """Share a file as content of a repository, under its own digest or, as a lie, under another."""
+        dag = dag_of(data)
+        self._files[str(dag.root)] = data
+        self._nodes |= {str(cid): block for cid, block in dag.interior}
+        named = str(digest or Digest.of(data))
+        self.say(["shared", self._seq(), namespace, repository, named, dag.root.raw, len(data)])
+
     def see(self, tag: str, digest: Digest, seen_at: float, repository: str = "library/app") -> None:
         """Announce a tag observation."""
         media_type = "application/vnd.oci.image.manifest.v1+json"
@@ -111,6 +122,8 @@ class FakePeer:
             self.greeted.append(msgpack.unpackb(body))
         secured = self.secret is not None if self.secured is None else self.secured
         plain = {"v": 1, "id": self.id, "name": self.name, "boot": self.boot, "port": self.url.port, "secured": secured}
+        if self.certificate is not None:
+            plain["tls"] = self.certificate.fingerprint
         return await self._answer(request, body, self.faults.hello or msgpack.packb(plain))
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
@@ -140,7 +153,8 @@ class FakePeer:
     def _prove(self, request: web.Request, body: bytes) -> Proven:
         assert self.secret is not None
         header = request.headers["Authorization"]
-        call = Call(claimed_sender(header), self.id, request.method, request.raw_path, body)
+        channel = self.certificate.fingerprint if self.certificate else ""
+        call = Call(claimed_sender(header), self.id, request.method, request.raw_path, body, channel)
         stamp = float(header.partition("time=")[2].partition(",")[0])
         return verify_request(Keys.of(self.secret), header, call, stamp, self._replays)
 
@@ -214,9 +228,10 @@ async def fake_peer(peer: FakePeer | None = None, host: str = "127.0.0.1", port:
     app.router.add_get("/ipfs/{cid}", peer._ipfs)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    site = web.TCPSite(runner, host, port, ssl_context=peer.certificate.context if peer.certificate else None)
     await site.start()
-    peer.url = URL.build(scheme="http", host=host, port=runner.addresses[0][1])
+    scheme = "https" if peer.certificate else "http"
+    peer.url = URL.build(scheme=scheme, host=host, port=runner.addresses[0][1])
     peer._runner = runner
     try:
         yield peer

@@ -218,7 +218,7 @@ async def test_a_deletion_that_everybody_forgot_is_not_taken_in_again(store: Sto
     assert await store.owned.merge([tagged(ONE, old.stamp - 1), old]) == 2  # where it still deletes something
 
 
-_LATER = ("dropped", "foreign_roots", "foreign_blocks", "foreign_links")
+_LATER = ("sharing", "shared", "dropped", "foreign_roots", "foreign_blocks", "foreign_links")
 
 
 async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: Path, clock: Clock) -> None:
@@ -227,7 +227,8 @@ async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: 
         node_id = store.node_id
     older = sqlite3.connect(tmp_path / "catalog.db")
     older.executescript(
-        "DROP TABLE records; ALTER TABLE tags DROP COLUMN lasting; PRAGMA user_version = 1;"
+        "DROP TABLE records; DROP INDEX fetched_digest; ALTER TABLE fetched DROP COLUMN lent;"
+        " ALTER TABLE tags DROP COLUMN lasting; PRAGMA user_version = 1;"
         + "".join(f"DROP TABLE {one};" for one in _LATER)
     )
     older.close()

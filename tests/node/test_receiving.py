@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from node.errors import MismatchError, UnreachableError
-from node.receiving import BlockReceiver, Buffers
+from node.receiving import BlockReceiver, Buffers, StreamReceiver
 
 MIB = 1024 * 1024
 DATA = hashlib.shake_256(b"receiving").digest(3 * MIB)
@@ -143,6 +143,41 @@ async def test_bytes_that_are_not_wanted_are_skipped(pair: tuple[socket.socket, 
     assert await block(receiver, 5) == DATA[wanted]
     await sending
     receiver.close()
+
+
+async def pieces(*each: bytes, pause_s: float = 0.0) -> AsyncIterator[bytes]:
+    for piece in each:
+        await asyncio.sleep(pause_s)
+        yield piece
+
+
+async def test_a_stream_gives_blocks_whatever_pieces_it_comes_in() -> None:
+    receiver = StreamReceiver(pieces(DATA[:7], DATA[7 : MIB + 9], DATA[MIB + 9 :]), Buffers(), 5)
+    await receiver.skip(5)
+    for at in (5, MIB + 5):
+        assert await receiver.blocks([MIB, MIB], lambda _, data: bytes(data)) == [DATA[at : at + MIB]]
+    with pytest.raises(UnreachableError, match="cut"):
+        await receiver.blocks([MIB], lambda _, data: None)
+
+
+async def test_a_stream_that_drips_or_stalls_is_given_up() -> None:
+    async def stalled() -> AsyncIterator[bytes]:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+        yield b""
+
+    for stream, block_s in ((pieces(*[b"?"] * 1000, pause_s=0.01), 0.1), (stalled(), 5.0)):
+        receiver = StreamReceiver(stream, Buffers(), block_s)
+        with pytest.raises(UnreachableError, match="stalled"):
+            await receiver.blocks([MIB], lambda _, data: None)
+
+
+async def test_what_is_wrong_in_a_stream_is_raised_at_once() -> None:
+    def use(_index: int, _data: memoryview) -> None:
+        raise MismatchError("wrong")
+
+    with pytest.raises(MismatchError, match="wrong"):
+        await StreamReceiver(pieces(DATA[:10]), Buffers(), 5).blocks([10], use)
 
 
 def test_memory_is_used_again_once_nobody_views_it() -> None:

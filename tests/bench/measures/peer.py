@@ -31,13 +31,13 @@ def peer(bench: Bench) -> Iterator[Outcome]:
     """A blob of 512 MiB from a peer over loopback, verified: its size over the time the second node's client waits.
 
     From sending the GET to the last byte; the second node is new each round and has pulled the manifest and the config
-    (also from the peer); a plain write right before makes memory ready. Members stream while they verify; what comes
-    from a stranger is verified whole before the first byte is sent.
+    (also from the peer); a plain write right before makes memory ready. Members stream while they verify, with TLS or
+    without; what comes from a stranger is verified whole before the first byte is sent.
     """
-    for kind in ("member", "stranger"):
+    for kind, bound in (("member", 400), ("member over TLS", None), ("stranger", 400)):
         samples = tuple(_rates(bench, kind))
         what = f"512 MiB blob from a peer ({kind}) over loopback, verified"
-        yield Row(bench.name, what, "MB/s", samples, Aim.AT_LEAST, bound=400)
+        yield Row(bench.name, what, "MB/s", samples, Aim.AT_LEAST, bound=bound)
 
 
 def _rates(bench: Bench, kind: str) -> Iterator[float]:
@@ -46,10 +46,12 @@ def _rates(bench: Bench, kind: str) -> Iterator[float]:
         registry = stack.enter_context(docker_registry(storage.root, bench.work))
         url = f"http://127.0.0.1:{registry.port}"
         image = storage.image("bench/peer", "v1", [_BLOB_BYTES])
-        secret = ["--secret-file", str(_secret_file(bench.work))] if kind == "member" else []
-        first = stack.enter_context(layermesh(bench.work / kind, bench.work, upstream=url, more=secret))
+        flags = [] if kind == "stranger" else ["--secret-file", str(_secret_file(bench.work))]
+        if tls := kind == "member over TLS":
+            flags += ["--config", str(_tls_file(bench.work))]
+        first = stack.enter_context(layermesh(bench.work / kind, bench.work, upstream=url, more=flags))
         Puller("127.0.0.1", first.port, image.repository, f"?ns={NAMESPACE}").pull(image.tag)
-        join = ["--join", f"http://127.0.0.1:{first.mesh}", *secret]
+        join = ["--join", f"{'https' if tls else 'http'}://127.0.0.1:{first.mesh}", *flags]
         for number in range(bench.rounds + 1):
             folder = bench.work / f"{kind}-{number}"  # stays: see `_MEMORY_BYTES`
             with layermesh(folder, bench.work, upstream=url, more=join) as second:
@@ -64,6 +66,12 @@ def _secret_file(work: Path) -> Path:
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_hex(32))
+    return file
+
+
+def _tls_file(work: Path) -> Path:
+    file = work / "tls.toml"
+    file.write_text("[cluster]\ntls = true\n")
     return file
 
 

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.directory.log import PeerLog, line_key
-from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine
+from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, SharedLine, SharedTagLine, TagLine
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import InvalidError
 from node.records import stamp_at
+from node.reference import Repository, Tag
+from node.visibility import Visibility
 
 LOG, OTHER = "1" * 32, "2" * 32
 NOW = 1_000_000.0
@@ -127,6 +129,51 @@ def test_a_strangers_tags_are_not_even_kept() -> None:
     update = log.apply(page([tagged(1, "latest", NOW), blob(2, 1)]), NOW)
     assert not log.tags
     assert [line_key(line) for line in update.lines] == [digest(1)]
+
+
+CORP, ITS_OTHER = Repository("corp.test", "team/app"), Repository("corp.test", "team/other")
+
+
+def shared(seq: int, number: int, repository: Repository = CORP, *, held: bool = True) -> SharedLine:
+    raw, size = (cid(number), number) if held else (b"", 0)
+    return SharedLine(seq, repository.namespace, repository.name, digest(number), raw, size)
+
+
+def shared_tag(seq: int, tag: str) -> SharedTagLine:
+    return SharedTagLine(seq, CORP.namespace, CORP.name, tag, digest(1), "m", NOW, 5)
+
+
+def test_what_is_shared_counts_for_its_own_repository_alone() -> None:
+    log, named = PeerLog(True, frozenset({"corp.test"})), Digest.parse(digest(1))
+    update = log.apply(page([shared(1, 1), shared_tag(2, "latest")]), NOW)
+    assert log.holding(named) is None and log.holding(named, [ITS_OTHER]) is None
+    found = log.holding(named, [ITS_OTHER, CORP])
+    assert found is not None and (found.visibility, found.cid.raw) == (Visibility.SHARED, cid(1))
+    assert [one.cid.raw for one in log.named(named)] == [cid(1)]
+    assert (CORP, Tag("latest")) in log.tags and len(log) == 2
+    again = PeerLog(True, frozenset({"corp.test"}))
+    again.load(update.lines)
+    assert (again.shared, again.tags) == (log.shared, log.tags)
+
+
+def test_what_is_withdrawn_of_one_repository_stays_for_another() -> None:
+    log, named = PeerLog(True, frozenset({"corp.test"})), Digest.parse(digest(1))
+    log.apply(page([shared(1, 1), shared(2, 1, ITS_OTHER), blob(3, 2)]), NOW)
+    log.apply(page([shared(4, 1, held=False), DropLine(5, digest(1))]), NOW)
+    assert log.holding(named, [CORP]) is None and log.holding(named, [ITS_OTHER]) is not None
+    assert len(log) == 2
+    log.apply(page([shared(6, 1, ITS_OTHER, held=False), shared(7, 9, held=False)]), NOW)
+    assert not log.shared and len(log) == 1
+    log.apply(page([shared(8, 1), shared(9, 1, ITS_OTHER)]), NOW)
+    log.drop(named)
+    assert not log.shared and len(log) == 1
+
+
+@pytest.mark.parametrize(("proven", "shares"), [(False, {"corp.test"}), (True, set()), (True, {"other.test"})])
+def test_what_is_shared_is_not_even_kept_where_it_may_not_be_used(proven: bool, shares: set[str]) -> None:
+    log = PeerLog(proven, frozenset(shares))
+    update = log.apply(page([shared(1, 1), shared_tag(2, "latest")]), NOW)
+    assert (len(log), update.lines) == (0, ())
 
 
 def test_a_stranger_cannot_speak_for_members() -> None:

@@ -1,4 +1,4 @@
-"""Fetching one blob from peers that stall, lie, cut, refuse, or behave."""
+"""Fetching one blob from peers that stall, lie, cut, refuse, or behave; over plain connections, and over TLS."""
 
 import asyncio
 import random
@@ -13,6 +13,7 @@ from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError
 from cluster.swarm.swarm import Faults as Reports
 from cluster.swarm.swarm import Source, Swarm
+from cluster.tls import Certificate, Pin, make_certificate
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.gateway import GatewayClient
@@ -49,14 +50,16 @@ class Seen:
 class Scene:
     """Peers, and a swarm that fetches from them."""
 
-    def __init__(self, stack: AsyncExitStack, session: aiohttp.ClientSession) -> None:
+    def __init__(self, stack: AsyncExitStack, session: aiohttp.ClientSession, tls: Certificate | None) -> None:
+        self.tls = tls
         self.stack = stack
         self.session = session
         self.seen = Seen()
         self.peers: list[FakePeer] = []
 
     async def peer(self, data: bytes | None = DATA, **faults: object) -> FakePeer:
-        peer = FakePeer(id=f"{len(self.peers):032x}", faults=Faults(**faults))  # type: ignore[arg-type]
+        known = Faults(**faults)  # type: ignore[arg-type]
+        peer = FakePeer(id=f"{len(self.peers):032x}", certificate=self.tls, faults=known)
         await self.stack.enter_async_context(fake_peer(peer))
         if data is not None:
             peer.hold(data)
@@ -66,16 +69,18 @@ class Scene:
     async def fetch(self, sink: MemorySink, data: bytes = DATA, size: int | None = None) -> None:
         swarm = Swarm(GatewayClient(self.session), TIMINGS, Limits(), self.seen.reports())
         digest = Digest.of(data)
-        sources: Sequence[Source] = [Source(p.id, p.url, lambda target: {}, digest) for p in self.peers]
+        pin = Pin(self.tls.fingerprint) if self.tls else None
+        sources: Sequence[Source] = [Source(p.id, p.url, lambda target: {}, digest, pin) for p in self.peers]
         async with asyncio.timeout(20):
             await swarm.fetch(dag_of(data).root, len(data) if size is None else size, sources, sink)
 
 
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+@pytest.fixture(params=["plain", "tls"])
+async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    certificate = await asyncio.to_thread(make_certificate) if request.param == "tls" else None
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        yield Scene(stack, session)
+        yield Scene(stack, session, certificate)
 
 
 @pytest.mark.parametrize("takes_leaves", [True, False])
@@ -178,7 +183,7 @@ async def test_the_first_leaf_is_written_long_before_the_last_comes(scene: Scene
 
 
 async def test_a_peer_that_dies_in_the_middle_is_replaced(scene: Scene) -> None:
-    dying = FakePeer(id="d" * 32, faults=Faults(stall_after=9 * LEAF_BYTES))
+    dying = FakePeer(id="d" * 32, certificate=scene.tls, faults=Faults(stall_after=9 * LEAF_BYTES))
     dying.hold(DATA)
     sink = MemorySink()
     async with asyncio.TaskGroup() as group, fake_peer(dying):

@@ -1,5 +1,7 @@
 """A store, names and neighbours that know what a test tells them."""
 
+from collections.abc import Collection
+
 from cluster.cluster import Holder, MemberTag, PeerState, PeerStatus
 from facade.settings import Address
 from node.catalog import Holding, Visibility
@@ -73,8 +75,9 @@ class Known:
     async def repositories_of(self, digest: Digest) -> tuple[Repository, ...]:
         return (REPOSITORY,) if digest in self.blobs else ()
 
-    def holders(self, digest: Digest) -> tuple[Holder, ...]:
-        return self.held_by.get(digest, ())
+    def holders(self, digest: Digest, repositories: Collection[Repository] = ()) -> tuple[Holder, ...]:
+        shown = self.held_by.get(digest, ())
+        return tuple(one for one in shown if one.visibility is not Visibility.SHARED or REPOSITORY in repositories)
 
     def tag(self, repository: Repository, tag: Tag, now: float) -> MemberTag | None:
         return self.member_tags.get(tag) if repository == REPOSITORY else None

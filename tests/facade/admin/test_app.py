@@ -91,6 +91,7 @@ async def test_status_tells_the_node_at_a_glance(client: ClientSession) -> None:
         "access": "refuse",
         "available": False,
         "endpoints": [{"url": "https://registry-1.docker.io/", "breaker": "open"}],
+        "share": None,
     }
     assert (answer["ipfs"]["network"], answer["ipfs"]["usable"], answer["ipfs"]["url"]) == ("embedded", True, None)
     assert "eth9: no multicast" in answer["warnings"]

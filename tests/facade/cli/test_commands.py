@@ -41,6 +41,7 @@ STATUS = {
                 {"url": "https://a.b/", "breaker": "open"},
                 {"url": "https://mirror.b/", "breaker": "half-open"},
             ],
+            "share": None,
         }
     ],
     "gateways": [{"url": "http://gw.test:8080", "set_aside": None, "received_bytes": 3072}],
@@ -221,9 +222,9 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
         assert text in out
     assert "http://gw.test:8080, 3.0 KiB from it" in out
     assert [line.split() for line in out.splitlines()[-3:]] == [
-        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],
-        ["a.b", "https://a.b/", "yes", "refuse", "open"],
-        ["a.b", "https://mirror.b/", "yes", "refuse", "half-open"],
+        ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "SHARE", "BREAKER"],
+        ["a.b", "https://a.b/", "yes", "refuse", "-", "open"],
+        ["a.b", "https://mirror.b/", "yes", "refuse", "-", "half-open"],
     ]
 
 

@@ -125,6 +125,12 @@ def test_a_registry_may_have_several_endpoints(file: Path, way: str) -> None:
     assert endpoints == ("https://a.test", "http://b.test:5000")
 
 
+@pytest.mark.parametrize(("text", "tls"), [("true", True), ("false", False), ("1", True)])
+def test_a_variable_says_yes_or_no(text: str, tls: bool) -> None:
+    assert load({}, {"LAYERMESH_CLUSTER_TLS": text}).cluster.tls is tls
+    assert "true or false is expected" in refusal(environment={"LAYERMESH_CLUSTER_TLS": "perhaps"})
+
+
 def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
     file.write_text(
         f"""
@@ -193,6 +199,8 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("[facade.upstreams.'a.b'.tags]\n'v*' = 5", """tags "v*" = 5: text is expected"""),
         ("[facade.upstreams.'a.b']\npublic = 'x'", "public = 'x': true or false is expected"),
         ("[facade.upstreams.'a.b']\naccess = 'x'", "access = 'x': refuse or credentials or passthrough is expected"),
+        ("[facade.upstreams.'a.b']\nshare = 'members'", "share = 'members': cluster is expected"),
+        ("[cluster]\ntls = 'yes'", "[cluster] tls = 'yes': true or false is expected"),
         ("[facade", "this is not TOML: "),
     ],
 )

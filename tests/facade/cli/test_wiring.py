@@ -11,7 +11,7 @@ from yarl import URL
 from facade.cli.config import load
 from facade.cli.wiring import Wiring, read_authority, read_credentials, read_kubo_login, read_secret, wire
 from facade.settings import FacadeSettings
-from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
+from facade.upstream.config import BUILT_IN, Access, Share, UpstreamConfig
 from facade.upstream.tags import Rule, TagPolicy
 from node.errors import InvalidError, LayermeshError, StartError
 from node.reference import Tag
@@ -110,6 +110,56 @@ def test_blobs_are_found_by_cid_where_there_is_a_kubo_sidecar() -> None:
     assert not wired().cluster.by_cid and wired().addresses()["kubo-sidecar"] is None
     made = wired(facade_kubo_sidecar="on")
     assert made.cluster.by_cid and str(made.addresses()["kubo-sidecar"]) == "127.0.0.1:5054"
+
+
+def from_text(tmp_path: Path, text: str) -> Wiring:
+    """What a node is told by a file."""
+    file = tmp_path / "layermesh.toml"
+    file.write_text(text)
+    return wire(load({}, {}, file), {}, root=True)
+
+
+SHARED = '[facade.upstreams."corp.test"]\nendpoint = "https://corp.test"\nshare = "cluster"\n'
+
+
+def test_what_is_shared_goes_to_the_parts_that_share_it(tmp_path: Path, secret: Path) -> None:
+    over_tls = f'[cluster]\ntls = true\nsecret_file = "{secret}"\njoin = ["https://a.test:5051"]\n'
+    for access in ("credentials", "passthrough"):
+        wiring = from_text(tmp_path, f'{over_tls}{SHARED}access = "{access}"')
+        assert (wiring.cluster.tls, wiring.cluster.shared) == (True, frozenset({"corp.test"}))
+        assert upstream(wiring, "corp.test").share is Share.CLUSTER
+    assert wired(cluster_secret_file=str(secret)).cluster.shared == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[cluster]\ntls = true", "[cluster] tls = true needs a secret"),
+        (
+            '[cluster]\ntls = true\nsecret_file = "SECRET"\njoin = ["http://a.test:5051"]',
+            "[cluster] join http://a.test:5051: with [cluster] tls = true nodes are reached by https://HOST:PORT",
+        ),
+        (
+            '[cluster]\ntls = true\nsecret_file = "SECRET"\nadvertise = "http://a.test:5051"',
+            "[cluster] advertise http://a.test:5051: with",
+        ),
+        (f'{SHARED}access = "credentials"', 'share = "cluster" sends private content to members: it needs [cluster]'),
+        (
+            f'[cluster]\nsecret_file = "SECRET"\n{SHARED}access = "credentials"',
+            "it needs [cluster] tls = true and secret_file",
+        ),
+        (
+            f'[cluster]\ntls = true\nsecret_file = "SECRET"\n{SHARED}',
+            'goes with access = "credentials" or "passthrough"',
+        ),
+    ],
+)
+def test_tls_and_sharing_that_cannot_be_are_refused_in_one_line(
+    tmp_path: Path, secret: Path, text: str, message: str
+) -> None:
+    with pytest.raises(StartError) as caught:
+        from_text(tmp_path, text.replace("SECRET", str(secret)))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("parameter", ["facade_listen", "facade_docker_mirror", "admin_listen"])

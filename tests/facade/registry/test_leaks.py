@@ -1,26 +1,29 @@
 """A private image, and everything that others can ask of a node: no answer holds its bytes, its digests or its name.
 
 Every reader asks every route, under every name, for every digest of it; then every message between nodes, and the
-gateway, as a stranger and as a member. What a node says of its own accord is read as well.
+gateway, as a stranger and as a member. What a node says of its own accord is read as well. All of it once more where
+members share it: then they alone are told, over TLS, and who does not share it himself has nothing of it.
 """
 
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from cluster.auth import Keys
+from cluster.tls import Pin
 from cluster.wire import HELLO, LOG, Caller
 from facade.registry.client_logins import TOKEN_PATH, ClientLogins
 from facade.registry.gate import Gate
-from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.config import Access, Share, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
 from node.cid import Cid
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST
+from node.reference import Repository
 from tests.facade.logins import basic, pull
 from tests.facade.machine import Machine, Pulled, machine, until
 from tests.facade.pusher import Pusher
@@ -46,6 +49,8 @@ class Scene:
     peer: FakePeer
     images: tuple[FakeImage, FakeImage]
     """The first opened by the node's own login, granted to its clients; the second by its client's."""
+    upstreams: tuple[UpstreamConfig, ...]
+    share: Share | None
     found: list[str] = field(default_factory=list)
 
     @property
@@ -86,8 +91,9 @@ def spoil(evil: FakeRegistry, images: tuple[FakeImage, ...]) -> None:
         evil.fault("manifests", manifest, Fault(data=b"{}", method="GET"))
 
 
-@pytest.fixture
-async def scene(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Scene]:
+@pytest.fixture(params=[None, Share.CLUSTER], ids=["kept", "shared"])
+async def scene(tmp_path: Path, registry: FakeRegistry, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    share: Share | None = request.param
     images = (make_image("lent", (2_500_000,)), make_image("passed", (2_500_000,)))
     users = Basic({"alice": "secret", "node": "secret"})
     async with (
@@ -100,8 +106,8 @@ async def scene(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Scene]:
         spoil(registry, images)
         upstreams = (
             UpstreamConfig.parse("docker.io", registry.url, public=True),
-            UpstreamConfig.parse("corp.test", lent.url, access=Access.CREDENTIALS),
-            UpstreamConfig.parse("pass.test", passed.url, public=True, access=Access.PASSTHROUGH),
+            replace(UpstreamConfig.parse("corp.test", lent.url, access=Access.CREDENTIALS), share=share),
+            replace(UpstreamConfig.parse("pass.test", passed.url, public=True, access=Access.PASSTHROUGH), share=share),
         )
         async with machine(
             tmp_path / "keeper",
@@ -111,17 +117,35 @@ async def scene(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Scene]:
             gate=Gate(clients=ClientLogins()),
             secret=CLUSTER_SECRET,
             joins=(str(peer.url),),
+            mesh_tls=share is not None,
         ) as node:
             await until(lambda: bool(peer.greeted))
             await Pusher(node, "team/app").image(make_image("own", (1000,)), "v1")
             await pull(node, f"corp.test/{REPOSITORY}", images[0], None, TAG)
             await pull(node, f"pass.test/{REPOSITORY}", images[1], ALICE, TAG)
-            yield Scene(node, peer, images)
+            yield Scene(node, peer, images, upstreams, share)
 
 
-def registry_routes(digests: list[Digest]) -> Iterator[tuple[str, str]]:
+@pytest.fixture
+async def bystander(scene: Scene, tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[Machine]:
+    """A member over TLS that has the same registries, shares nothing, has no login, and has read the keeper's log."""
+    own = make_image("own", (1000,)).layers[0].digest
+    async with machine(
+        tmp_path / "bystander",
+        registry,
+        upstreams=tuple(replace(config, share=None) for config in scene.upstreams),
+        gate=Gate(clients=ClientLogins()),
+        secret=CLUSTER_SECRET,
+        joins=(scene.node.mesh,),
+        mesh_tls=True,
+    ) as node:
+        await until(lambda: node.cluster.holders(own))
+        yield node
+
+
+def registry_routes(digests: list[Digest], more: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Every route of the registry that reads, for everything private, under every name that is not its own."""
-    names = ("docker.io/evil/x", "docker.io/library/other", "team/app", REPOSITORY, f"pass.test/{REPOSITORY}")
+    names = ("docker.io/evil/x", "docker.io/library/other", "team/app", REPOSITORY, f"pass.test/{REPOSITORY}", *more)
     suffixes = [f"manifests/{TAG}", "tags/list"]
     for digest in digests:
         suffixes += [f"manifests/{digest}", f"blobs/{digest}", f"referrers/{digest}"]
@@ -193,19 +217,54 @@ def mesh_routes(blobs: list[Blob], log_id: str) -> Iterator[tuple[str, str, dict
             yield method, f"/ipfs/{cid}", {"If-None-Match": f'"{cid}"'}
 
 
-@pytest.mark.parametrize("member", [False, True], ids=["stranger", "member"])
-async def test_no_message_and_no_block_gives_it_away(scene: Scene, member: bool) -> None:
-    node = scene.node
-    caller = Caller(MEMBER_ID, Keys.of(CLUSTER_SECRET) if member else None, time.time)
+async def heard(scene: Scene, secret: bytes | None, channel: str | None) -> set[tuple[str, int]]:
+    """How another node is answered, by part of the mesh listener and status; what it is told is looked at."""
+    node, caller = scene.node, Caller(MEMBER_ID, Keys.of(secret) if secret else None, time.time)
     answered = set()
     for method, path, headers in mesh_routes(scene.blobs, node.store.log_id):
-        proof, _ = caller.proof(node.store.node_id, method, path)
+        proof, _ = caller.proof(node.store.node_id, method, path, pin=Pin(channel) if channel else None)
         answer = await node.ask(f"{node.mesh}{path}", method, headers | proof)
         answered.add((path.partition("?")[0].split("/")[1], answer.status))
         scene.look(f"{method} {path}", answer)
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("secret", "channel"),
+    [(None, None), (CLUSTER_SECRET, None), (CLUSTER_SECRET, "e" * 64), (b"another secret", None)],
+    ids=["stranger", "a member without TLS", "who relays what a member says", "wrong secret"],
+)
+async def test_no_message_and_no_block_gives_it_away(scene: Scene, secret: bytes | None, channel: str | None) -> None:
+    answered = await heard(scene, secret, channel)
     assert not scene.found
     assert ("ipfs", 200) not in answered and ("ipfs", 304) not in answered and ("ipfs", 206) not in answered
-    assert ("mesh", 200) in answered
+    assert ("mesh", 200) in answered or channel or secret
+
+
+@pytest.mark.parametrize("scene", [Share.CLUSTER], indirect=True)
+async def test_members_over_tls_are_told_what_is_shared(scene: Scene) -> None:
+    certificate = scene.node.cluster._certificate
+    assert certificate is not None
+    answered = await heard(scene, CLUSTER_SECRET, certificate.fingerprint)
+    assert {("ipfs", 200), ("ipfs", 206), ("ipfs", 304), ("mesh", 200)} <= answered
+    given = repr(scene.found).encode()
+    assert all(needle in given for needle in (REPOSITORY.encode(), TAG.encode()))
+
+
+@pytest.mark.parametrize("scene", [Share.CLUSTER], indirect=True)
+@pytest.mark.parametrize("reader", [None, MALLORY], ids=["nobody", "mallory"])
+async def test_a_member_that_does_not_share_it_himself_has_nothing_of_it(
+    scene: Scene, bystander: Machine, tmp_path: Path, reader: str | None
+) -> None:
+    on_disk = b"".join(path.read_bytes() for path in (tmp_path / "bystander").rglob("*") if path.is_file())
+    assert not any(needle in on_disk for needle in scene.needles())
+    for blob, namespace in itertools.product(scene.blobs, ("corp.test", "pass.test")):
+        assert not bystander.cluster.holders(blob.digest, (Repository(namespace, REPOSITORY),))
+    headers = {"Authorization": reader} if reader else {}
+    digests = [blob.digest for blob in scene.blobs]
+    for method, path in registry_routes(digests, (f"corp.test/{REPOSITORY}",)):
+        scene.look(f"{method} {path}", await bystander.ask(f"{bystander.facade}{path}", method, headers))
+    assert not scene.found
 
 
 async def test_a_node_says_nothing_of_it_of_its_own_accord(scene: Scene) -> None:
