@@ -44,8 +44,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered at an address. `member`: it proved the cluster secret. `daemon`: the IPFS daemon beside it. `pin`: how
-    it is known again, under TLS.
+    """Who answered at an address. `member`: it proved the cluster secret.
+
+    `daemon`: the IPFS daemon beside it. `pin`: how it is known again, under TLS.
     """
 
     id: str

@@ -209,19 +209,11 @@ def _line(entry: LogEntry) -> Line:
     if isinstance(entry, SharedChange):
         return _shared_line(entry)
     if isinstance(entry, TagChange):
-        seen = entry.seen
-        repository = seen.repository
-        return (SharedTagLine if entry.shared else TagLine)(
-            entry.seq,
-            repository.namespace,
-            repository.name,
-            seen.tag.text,
-            str(seen.digest),
-            seen.media_type,
-            seen.seen_at,
-            seen.size,
-            seen.lasting,
-        )
+        seen, repository = entry.seen, entry.seen.repository
+        what = (seen.tag.text, str(seen.digest), seen.media_type, seen.seen_at, seen.size)
+        if entry.shared:
+            return SharedTagLine(entry.seq, repository.namespace, repository.name, *what)
+        return TagLine(entry.seq, repository.namespace, repository.name, *what, lasting=seen.lasting)
     if entry.holding is None:
         return DropLine(entry.seq, str(entry.digest))
     holding = entry.holding

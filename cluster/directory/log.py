@@ -13,7 +13,6 @@ from cluster.messages import (
     RecordLine,
     SharedLine,
     SharedTagLine,
-    TagLine,
     read_lines,
 )
 from node.catalog import Holding, LogEntry, RecordChange, SharedChange, TagChange, Visibility

@@ -40,10 +40,10 @@ class Source:
     """Headers that prove who we are, for a GET of a path with query."""
     digest: Digest
     """What the peer says that the file is."""
-    by_block: bool = False
-    """Whether it is asked for one leaf after another as a raw block, for it may serve no parts of plain files."""
     tls: ssl.SSLContext | None = None
     """What judges the certificate at the other end, where TLS is spoken."""
+    by_block: bool = False
+    """Whether it is asked for one leaf after another as a raw block, for it may serve no parts of plain files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class _Fetch:
             try:
                 async with asyncio.timeout(timings.leaf_s):
                     data = await self._swarm.gateway.block(
-                        source.url, leaf.cid, headers=headers, stall_s=timings.stall_s
+                        source.url, leaf.cid, headers=headers, stall_s=timings.stall_s, tls=source.tls
                     )
             except TimeoutError:
                 raise UnreachableError(f"{source.url}: a block took longer than {timings.leaf_s:g} s") from None

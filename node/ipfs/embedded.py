@@ -12,7 +12,7 @@ from node.digest import Digest
 from node.errors import DeniedError, NotFoundError
 from node.ipfs.contracts import Health, Pin
 from node.store import Store
-from node.visibility import Audience, Visibility
+from node.visibility import Audience
 
 _PIECE_BYTES: Final = 256 * 1024
 
