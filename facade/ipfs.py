@@ -162,6 +162,8 @@ class KuboSource:
             assert offer.file is not None, "an offer of the network is a file"
             if offer.file.here:
                 return True
+            if offer.late and not late:
+                continue
             if await self._block(offer.file.cid, late=late) is not None:
                 self._remember(offer.file.cid)
                 return True
