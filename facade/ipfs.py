@@ -22,6 +22,7 @@ from node.digest import Algorithm, Digest
 from node.errors import LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.kubo.kubo import Kubo
 from node.reference import OWN, Repository
+from node.repositories import Link
 from node.source import Sink, Wanted
 from node.store import Store
 from node.unixfs import LEAF_BYTES
@@ -157,7 +158,7 @@ class KuboSource:
 
     async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
-        link = await self._store.repositories.link(repository, digest)
+        link = await self._link(repository, digest)
         for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
             assert offer.file is not None, "an offer of the network is a file"
             if offer.file.here:
@@ -205,12 +206,21 @@ class KuboSource:
         self._aside.update({each.peer_id: until for each in self._named(digest)})
 
     async def _may_ask(self, repository: Repository, digest: Digest) -> bool:
-        if repository.namespace == OWN or await self._store.owned.knows(digest):
+        try:
+            if repository.namespace == OWN or await self._store.owned.knows(digest):
+                return False
+        except UnreachableError:  # the catalog cannot be read, so nothing is known of whose it is
             return False
         if self._named(digest):
             return True
-        link = await self._store.repositories.link(repository, digest)
+        link = await self._link(repository, digest)
         return link is not None and link.visibility is Visibility.PUBLIC
+
+    async def _link(self, repository: Repository, digest: Digest) -> Link | None:
+        try:
+            return await self._store.repositories.link(repository, digest)
+        except UnreachableError:
+            return None
 
     async def _block(self, cid: Cid, *, late: bool) -> bytes | None:
         try:
