@@ -12,7 +12,8 @@ from tests.e2e.network import Network
 from tests.e2e.registry import Registry
 from tests.e2e.runtimes.containers import Podman, Skopeo
 from tests.e2e.runtimes.runtime import AMD64, ARM64, Mirrors, assert_unpacked, pull
-from tests.fakes.images import make_image, write_layout
+from tests.facade.images.layouts import layout_of, to_folder
+from tests.fakes.images import Flavour, make_image, write_layout
 from tests.kubo.daemon import built_kubo, kubo_environment, lay_repository
 
 pytestmark = pytest.mark.e2e
@@ -61,6 +62,21 @@ def test_layouts_of_skopeo_and_podman_are_brought_and_ours_are_read(
     node.ask("export", "127.0.0.1:5050/team/app:v1", str(folder / "ours"))
     seen = node.host.run(["skopeo", "inspect", f"oci:{folder}/ours:v1"], environment=skopeo.environment)
     assert json.loads(seen)["Digest"] == str(image.manifest.digest)
+
+
+def test_an_image_of_docker_s_media_types_is_read_by_skopeo_where_it_is_alone(
+    network: Network, registry: Registry, folder: Path
+) -> None:
+    (node,) = start_nodes(network, registry, "a", "--no-mdns")
+    image = make_image("docker", (40_000,), flavour=Flavour.DOCKER)
+    to_folder(layout_of(image), folder / "written")
+    node.ask("import", str(folder / "written"))
+    node.ask("export", "127.0.0.1:5050/team/app:v1", str(folder / "ours"))
+    skopeo = Skopeo.start(node.host, Mirrors())
+    seen = node.host.run(["skopeo", "inspect", f"oci:{folder}/ours"], environment=skopeo.environment)
+    assert json.loads(seen)["Digest"] == str(image.manifest.digest)
+    pull(skopeo, "127.0.0.1:5050/team/app:v1")
+    assert_unpacked(skopeo, "127.0.0.1:5050/team/app:v1", image)
 
 
 class _Kubo:
