@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from node.cid import Cid
 from tests.e2e.library import Library
 from tests.e2e.mesh import Node, start_nodes
 from tests.e2e.network import Network
@@ -13,7 +14,7 @@ from tests.e2e.registry import Registry
 from tests.e2e.runtimes.containers import Podman, Skopeo
 from tests.e2e.runtimes.runtime import AMD64, ARM64, Mirrors, assert_unpacked, pull
 from tests.facade.images.layouts import layout_of, to_folder
-from tests.fakes.images import Flavour, make_image, write_layout
+from tests.fakes.images import FakeImage, Flavour, make_image, write_layout
 from tests.kubo.daemon import built_kubo, kubo_environment, lay_repository
 
 pytestmark = pytest.mark.e2e
@@ -113,6 +114,14 @@ def test_kubo_pins_an_image_that_was_taken_and_gives_a_layout_that_skopeo_reads(
     assert kubo.run("add", "--recursive", "--quieter", str(folder / "got")).decode().strip() == root
 
 
+def _version_1(root: str) -> str:
+    return str(Cid.parse(root))
+
+
+def _path(image: FakeImage) -> str:
+    return f"blobs/sha256/{image.layers[0].digest.hex}"
+
+
 @pytest.mark.parametrize(
     "profile",
     [
@@ -130,7 +139,15 @@ def test_what_kubo_added_and_exports_is_brought_however_it_cut_the_files(
     write_layout(folder / "layout", {"v1": image})
     root = kubo.run("add", "--recursive", "--quieter", *profile, str(folder / "layout")).decode().strip()
     car.write_bytes(kubo.run("dag", "export", root))
-    node.ask("import", "--as", "team/app", str(car))
+    assert node.ask("import", "--public", "--as", "team/app", str(car))["kept"] == _version_1(root)
+    for path, data in (
+        ("index.json", (folder / "layout" / "index.json").read_bytes()),
+        (_path(image), image.layers[0].data),
+    ):
+        assert node.host.request(f"http://127.0.0.1:5051/ipfs/{root}/{path}").body == data
+    again = node.host.request(f"http://127.0.0.1:5051/ipfs/{root}?format=car").body
+    (folder / "again.car").write_bytes(again)
+    assert _Kubo(folder / "other").run("dag", "import", str(folder / "again.car")).split()[2] == root.encode()
     skopeo = Skopeo.start(node.host, Mirrors())
     pull(skopeo, "127.0.0.1:5050/team/app:v1")
     assert_unpacked(skopeo, "127.0.0.1:5050/team/app:v1", image)
