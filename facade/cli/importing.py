@@ -105,7 +105,7 @@ def _own_root(layout: Layout, root: str) -> CarLayout | None:
 
 
 def _keep(admin: Address, layout: CarLayout, images: Sequence[Brought], *, public: bool) -> bool:
-    """Have the node keep the layout by its own root as well; False where it is more than a node keeps so."""
+    """Have the node keep the layout by its own root as well, behind its images; False where that cannot be."""
     if not isinstance(layout.root, Cid):
         return False
     blobs = {digest: length for image in images for digest, length in image.sizes.items()}
@@ -119,8 +119,8 @@ def _keep(admin: Address, layout: CarLayout, images: Sequence[Brought], *, publi
                 _post(admin, "/api/images/blocks", {**question, "blocks": lines})
                 lines, room = [], _MOST_BYTES
             lines.append(_line(block))
-    except InvalidError as error:
-        click.echo(plain(f"{layout.root}: {error}"), err=True)
+    except (InvalidError, MismatchError) as error:  # something else than the images, which are whole
+        click.echo(plain(f"{layout.root}: not kept as it came: {error}"), err=True)
         return False
     _post(admin, "/api/images/blocks", {**question, "blocks": lines, "whole": True})
     return True

@@ -31,7 +31,7 @@ def foreign_blocks(blocks: files.Blocks, root: BlockName, blobs: Mapping[Digest,
         met.add(block.cid)
         room -= len(block.data) if isinstance(block, Whole) else 0
         if room < 0:
-            raise InvalidError(f"its blocks are not kept as they are: more than {MOST_WHOLE_BYTES} bytes")
+            raise InvalidError(f"it has more than {MOST_WHOLE_BYTES} bytes that are no part of its images")
         yield block
 
 

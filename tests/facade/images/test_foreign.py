@@ -57,7 +57,7 @@ def test_leaves_of_what_is_no_blob_of_the_images_are_kept_as_they_are() -> None:
 def test_more_than_the_catalog_is_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "MOST_WHOLE_BYTES", 500)
     cut = Cut()
-    with pytest.raises(InvalidError, match="more than 500 bytes"):
+    with pytest.raises(InvalidError, match="more than 500 bytes that are no part"):
         list(foreign_blocks(cut, cut.root, {}))
 
 
