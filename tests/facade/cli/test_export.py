@@ -1,6 +1,7 @@
 """`layermesh export` and `import`: an image leaves one node as a file, and is pulled from another that never met it."""
 
 import asyncio
+import json
 import subprocess
 import urllib.error
 import urllib.request
@@ -221,6 +222,16 @@ def test_what_cannot_be_done_is_said_in_one_line(node: Started) -> None:
         done, said = failed(node, *command)
         assert (done, reason in said) == (status, True), said
     assert sorted(path.name for path in (node.home / "folder").iterdir()) == ["mine"]
+
+
+def test_what_else_a_file_has_and_lies_about_keeps_no_image_from_coming(elsewhere: Started) -> None:
+    file = elsewhere.home / "more.car"
+    to_car({**layout_of(IMAGE), ("more",): b"more" * 100}, file)
+    file.write_bytes(file.read_bytes().replace(b"more" * 100, b"less" * 100))
+    done = run("import", "more.car", "--json", "--admin", elsewhere.address("admin"), home=elsewhere.home)
+    assert (done.returncode, json.loads(done.stdout)["kept"]) == (0, None)
+    assert "not kept as it came" in done.stderr and done.stderr.count("\n") == 1
+    assert_pulled(elsewhere, IMAGE, "team/app", "v1")
 
 
 def test_what_is_shown_names_the_images_and_the_root(node: Started) -> None:
