@@ -104,7 +104,7 @@ async def _peers(
     membership = Membership(
         me, config.timings, config.limits, lambda url: penalties.of(url, loop.time(), member=False) is not None
     )
-    directory = Directory(cache, config.limits, clock, store.owned.merge, lambda: store.log_id)
+    directory = Directory(cache, config.limits, clock, store.owned.merge, lambda: store.log_id, config.by_cid)
     return Peers(membership, penalties, directory, client, config.timings, on_event)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from cluster.membership import Contact, State
 from cluster.peers import OnEvent
 from cluster.swarm.leaves import WrongMappingError
 from cluster.swarm.swarm import Source
-from node.catalog import Visibility
+from node.catalog import Holding, Visibility
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, MismatchError, NotFoundError
@@ -28,6 +28,7 @@ from node.source import Sink, Wanted
 from node.store import Store
 
 PeerState: TypeAlias = State
+_Held: TypeAlias = tuple[str, Holding, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,22 @@ class Cluster:
 
     def holders(self, digest: Digest) -> tuple[Holder, ...]:
         """Live peers that hold the blob and are not set aside, members first; from memory."""
+        return self._live(self._peers.directory.holdings(digest))
+
+    def rooted(self, cid: Cid) -> dict[Digest, tuple[Holder, ...]]:
+        """As `holders`, for every blob that is said to have this root: none but one, unless somebody is wrong.
+
+        Always empty unless the cluster was opened to be asked `by_cid`.
+        """
+        named: dict[Digest, list[_Held]] = {}
+        for held in self._peers.directory.rooted(cid):
+            named.setdefault(held[1].digest, []).append(held)
+        found = {digest: self._live(held) for digest, held in named.items()}
+        return {digest: holders for digest, holders in found.items() if holders}
+
+    def _live(self, held: Iterable[_Held]) -> tuple[Holder, ...]:
         found = []
-        for peer_id, holding, proven in self._peers.directory.holdings(digest):
+        for peer_id, holding, proven in held:
             contact = self._peers.membership.peer(peer_id)
             if contact is None or contact.identity is None or contact.state is not State.ALIVE:
                 continue

@@ -73,5 +73,7 @@ class ClusterConfig:
     advertise: str | None = None
     secret: bytes | None = field(default=None, repr=False)
     open_gateway: bool = False
+    by_cid: bool = False
+    """Whether blobs can be asked for by their roots as well; it takes a third more memory for what peers hold."""
     timings: Timings = Timings()
     limits: Limits = Limits()

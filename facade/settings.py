@@ -55,6 +55,7 @@ class FacadeSettings:
     facade: Address = Address("127.0.0.1", 5050)
     docker_mirror: Address | None = Address("127.0.0.1", 5053)
     admin: Address = Address("127.0.0.1", 5052)
+    kubo_sidecar: Address | None = None
     insecure: bool = False
     upstreams: tuple[UpstreamConfig, ...] = tuple(BUILT_IN)
     waits: Waits = field(default_factory=Waits)

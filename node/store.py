@@ -20,6 +20,7 @@ from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.folder import open_folder
 from node.holding import Entry
+from node.lent import Lent
 from node.owned import Owned
 from node.reference import Repository
 from node.repositories import Proof, Repositories
@@ -65,6 +66,7 @@ class Store:
         self.folder: Path = shelf.folder.path
         self.repositories = Repositories(shelf.database, clock)
         self.owned = Owned(shelf.database, clock)
+        self.lent = Lent(shelf.database)
         self.uploads = Uploads(shelf.folder.uploads, shelf, clock, elapsed)
         self._shelf = shelf
         self._catalog = shelf.catalog

@@ -7,6 +7,7 @@ from cluster.directory.disk import CacheError, LogCache
 from cluster.directory.log import PeerLog, Update
 from cluster.messages import LogPage
 from node.catalog import Holding
+from node.cid import Cid
 from node.digest import Digest
 from node.errors import FullError, InvalidError
 from node.records import Kind, Record, time_of
@@ -30,7 +31,9 @@ class Directory:
         clock: Callable[[], float],
         merge: Merge,
         reader: Callable[[], str],
+        by_cid: bool = False,
     ) -> None:
+        self._by_cid = by_cid
         self._merge = merge
         self._reader = reader
         self._read_for = reader()
@@ -65,6 +68,13 @@ class Directory:
             if holding is not None:
                 yield peer_id, holding, log.proven
 
+    def rooted(self, cid: Cid) -> Iterator[tuple[str, Holding, bool]]:
+        """As `holdings`, of the blobs with this root; none unless made to look `by_cid`."""
+        for peer_id, log in self._logs.items():
+            holding = log.rooted(cid)
+            if holding is not None:
+                yield peer_id, holding, log.proven
+
     def seen(self, repository: Repository, tag: Tag) -> Iterator[tuple[str, TagSeen]]:
         """Every member's observation of a tag."""
         for peer_id, log in self._logs.items():
@@ -78,7 +88,7 @@ class Directory:
         if log is not None and log.proven == proven:
             return log
         self._left.discard(peer_id)
-        log = self._logs[peer_id] = PeerLog(proven)
+        log = self._logs[peer_id] = PeerLog(proven, roots={} if self._by_cid else None)
         try:
             await self._load(peer_id, log)
         except (CacheError, InvalidError) as error:

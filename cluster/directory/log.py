@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine, read_lines
 from node.catalog import Holding, LogEntry, RecordChange, TagChange, Visibility
-from node.cid import Cid
-from node.digest import Digest
+from node.cid import RAW_LENGTH, Cid
+from node.digest import Algorithm, Digest
 from node.errors import InvalidError
 from node.records import Record, stamp_at
 from node.reference import Repository, Tag
@@ -42,6 +42,8 @@ class PeerLog:
     """Whether its end was reached at least once."""
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     tags: dict[tuple[Repository, Tag], TagSeen] = field(default_factory=dict)
+    roots: dict[bytes, bytes] | None = None
+    """By a blob's CID, its key in `blobs`; only where blobs are asked for by CID."""
     late: dict[str, RecordLine] = field(default_factory=dict)
     """Records from a clock that is ahead, by what each is about, until their time has come."""
 
@@ -103,6 +105,7 @@ class PeerLog:
     def forget(self) -> None:
         """Start over."""
         self.blobs, self.tags, self.late = {}, {}, {}
+        self.roots = None if self.roots is None else {}
         self.log_id, self.since, self.whole = "", 0, False
 
     def holding(self, digest: Digest) -> Holding | None:
@@ -110,9 +113,17 @@ class PeerLog:
         packed = self.blobs.get(key_of(digest))
         return None if packed is None else _unpack(digest, packed)
 
+    def rooted(self, cid: Cid) -> Holding | None:
+        """What the peer holds under a root; the one named last where it names several."""
+        key = None if self.roots is None else self.roots.get(cid.raw)
+        return None if key is None else _unpack(_digest_of(key), self.blobs[key])
+
     def drop(self, digest: Digest) -> None:
         """Do not believe in this holding any more, until the log names it anew."""
-        self.blobs.pop(key_of(digest), None)
+        key = key_of(digest)
+        packed = self.blobs.pop(key, None)
+        if packed is not None and self.roots is not None and self.roots.get(packed[:RAW_LENGTH]) == key:
+            del self.roots[packed[:RAW_LENGTH]]
 
     def _wanted(self, line: Line, now: float) -> bool:
         if isinstance(line, RecordLine):
@@ -129,12 +140,20 @@ class PeerLog:
         elif change.holding is None or (change.holding.visibility is not Visibility.PUBLIC and not self.proven):
             self.drop(change.digest)
         else:
-            self.blobs[key_of(change.digest)] = _pack(change.holding)
+            self.drop(change.digest)  # it may have had another CID
+            key = key_of(change.digest)
+            self.blobs[key] = _pack(change.holding)
+            if self.roots is not None:
+                self.roots[change.holding.cid.raw] = key
 
 
 def key_of(digest: Digest) -> bytes:
     """A short name of a digest: the hash itself; the lengths of the algorithms differ."""
     return bytes.fromhex(digest.hex)
+
+
+def _digest_of(key: bytes) -> Digest:
+    return Digest(Algorithm.SHA256 if len(key) == 32 else Algorithm.SHA512, key.hex())
 
 
 def line_key(line: Line) -> str:

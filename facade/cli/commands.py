@@ -1,6 +1,5 @@
 """The command `layermesh`: one module for each subcommand, loaded when it is asked for."""
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -8,32 +7,16 @@ from typing import Any, Final
 
 import click
 
+from facade.cli.lazy import Lazy
 from node.errors import InvalidError, LayermeshError
 
-NAMES: Final = ("up", "status", "peers", "where", "backup", "restore", "version")
+NAMES: Final = ("up", "status", "peers", "where", "ipfs", "backup", "restore", "version")
 _FAILED: Final = 1
 _USAGE: Final = 2
 
 
-class _Lazy(click.Group):
-    """Loads a subcommand's module only when it is needed, so that `layermesh version` is quick."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(NAMES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in NAMES:
-            return None
-        command: click.Command = importlib.import_module(f"facade.cli.{cmd_name}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if not name.startswith("-") and name not in NAMES:
-            ctx.fail(f"no such command {name!r}{_nearest(name)}")
-        return super().resolve_command(ctx, args)
+class _Commands(Lazy):
+    names = NAMES
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -44,7 +27,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
 )
@@ -77,10 +60,3 @@ def _fail(message: str, status: int) -> int:
     line = " ".join(message.split())
     click.echo(f"layermesh: {line}", err=True)
     return status
-
-
-def _nearest(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(NAMES)}"

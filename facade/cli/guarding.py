@@ -53,6 +53,12 @@ def check_exposure(settings: FacadeSettings, guarding: Guarding) -> None:
             f'[facade.upstreams."{namespace}"] access = "passthrough" and [facade] htpasswd exclude each other:'
             " a client has one login, which is either for this node or for the upstream"
         )
+    sidecar = settings.kubo_sidecar
+    if sidecar is not None and not is_loopback(sidecar.host):
+        raise StartError(
+            f"--kubo-sidecar {sidecar} would be open to other machines, and a Kubo cannot say who it is:"
+            " choose a loopback address, such as 127.0.0.1:5054"
+        )
     if settings.insecure:
         return
     if not is_loopback(settings.admin.host):

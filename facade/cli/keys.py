@@ -17,6 +17,8 @@ class Key:
     metavar: str
     text: str
     repeatable: bool = False
+    on: str | None = None
+    """What `on` stands for."""
     off_flag: bool = False
     """The flag says `false` (`--no-mdns`)."""
 
@@ -47,6 +49,14 @@ KEYS: Final = (
     Key("node", "name", "--name", "NAME", "what people call this node [default: the host name]"),
     Key("facade", "listen", "--facade", "HOST:PORT", "where runtimes pull"),
     Key("facade", "docker_mirror", "--docker-mirror", "HOST:PORT|off", "where dockerd pulls docker.io"),
+    Key(
+        "facade",
+        "kubo_sidecar",
+        "--kubo-sidecar",
+        "HOST:PORT|on|off",
+        "where this machine's Kubo finds and reads public blobs; on is 127.0.0.1:5054",
+        on="127.0.0.1:5054",
+    ),
     Key("cluster", "listen", "--mesh", "HOST:PORT", "where peers and IPFS tools read"),
     Key("admin", "listen", "--admin", "HOST:PORT", "status, health and metrics"),
     Key("cluster", "join", "--join", "URL", "another node's mesh address", repeatable=True),

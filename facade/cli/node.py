@@ -31,6 +31,9 @@ from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.registry.logins import Logins
 from facade.registry.requests import Listener as RegistryListener
+from facade.settings import Address, Waits
+from facade.sidecar.app import NAME as SIDECAR
+from facade.sidecar.app import sidecar_app
 from facade.upstream.client import Upstreams
 from facade.watching import follow
 from node.serve import gateway_routes
@@ -79,6 +82,8 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         admin = {"admin": _admin_app(running, store, cluster, registry)}
         servers = _registry_servers(registry, listeners)
         apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}
+        if sidecar := listeners.get(SIDECAR):
+            apps[SIDECAR] = _sidecar_app(store, cluster, background, metrics, sidecar, facade.waits)
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running
@@ -140,6 +145,13 @@ def _mesh_app(store: Store, cluster: Cluster, metrics: Metrics) -> web.Applicati
     app.add_routes(cluster.routes())
     app.add_routes(gateway_routes(store, cluster.may_read, cluster.count_sent))
     return app
+
+
+def _sidecar_app(
+    store: Store, cluster: Cluster, background: Background, metrics: Metrics, listener: Listener, waits: Waits
+) -> web.Application:
+    host, port = listener.socket.getsockname()[:2]  # whatever its name is, Kubo has to be given numbers
+    return sidecar_app(store, cluster, background, metrics, Address(host, port), waits, counted(SIDECAR, metrics))
 
 
 def _log_event(what: str, details: dict[str, object]) -> None:

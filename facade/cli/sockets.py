@@ -1,4 +1,4 @@
-"""The four listening sockets, bound before anything else starts, so that a port in use is the first thing said."""
+"""The listening sockets, bound before anything else starts, so that a port in use is the first thing said."""
 
 import errno
 import socket
@@ -27,7 +27,7 @@ class Listener:
 
 @contextmanager
 def bound(wanted: Mapping[str, Address | None]) -> Iterator[dict[str, Listener]]:
-    """Listen on every address, by the listener's name (`facade`, `docker-mirror`, `mesh`, `admin`); None is left out.
+    """Listen on every address, by the listener's name (`facade`, `docker-mirror`, `mesh`, ...); None is left out.
 
     Raises:
         StartError: naming the address, what is wrong, and the flag that changes it.

@@ -173,6 +173,7 @@ class FacadeTable(msgspec.Struct, frozen=True):
 
     listen: Listen = Listen("127.0.0.1:5050")
     docker_mirror: Listen | None = Listen("127.0.0.1:5053")
+    kubo_sidecar: Listen | None = None
     insecure: bool = False
     htpasswd: Path | None = None
     access: tuple[AccessTable, ...] = ()

@@ -107,7 +107,8 @@ def announcement(node: "Running", doors: Doors) -> str:
 def _shown(name: str, address: Address, doors: Doors) -> str:
     if name == "mesh":
         return f"{address}"
-    return f"{'http' if name == 'admin' else doors.scheme}://{reachable(address)}"
+    plain = name in ("admin", "kubo-sidecar")
+    return f"{'http' if plain else doors.scheme}://{reachable(address)}"
 
 
 def _join(mesh: Address) -> str:

@@ -42,6 +42,8 @@ def typed(key: Key, given: Given) -> Any:
     value = given.value
     if _may_be_off(kind) and (value == "off" or value is False):
         return None
+    if key.on is not None and (value == "on" or value is True):
+        value = key.on
     if given.textual and get_origin(kind) is tuple:
         value = _words(value)
     return _converted(kind, value, given.where, strict=not given.textual)

@@ -44,6 +44,7 @@ class Wiring:
         return {
             "facade": self.facade.facade,
             "docker-mirror": self.facade.docker_mirror,
+            "kubo-sidecar": self.facade.kubo_sidecar,
             "mesh": self.mesh,
             "admin": self.facade.admin,
         }
@@ -60,6 +61,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
         facade=facade.listen.address,
         docker_mirror=facade.docker_mirror.address if facade.docker_mirror else None,
         admin=configuration.admin.listen.address,
+        kubo_sidecar=facade.kubo_sidecar.address if facade.kubo_sidecar else None,
         insecure=facade.insecure,
         upstreams=upstreams(facade.upstreams),
     )
@@ -81,6 +83,7 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             advertise=str(cluster.advertise) if cluster.advertise else None,
             secret=read_secret(cluster.secret_file) if cluster.secret_file else None,
             open_gateway=cluster.open_gateway,
+            by_cid=settings.kubo_sidecar is not None,
         ),
         credentials=watch_credentials(facade.credentials) if facade.credentials else NO_CREDENTIALS,
         tls={

@@ -82,6 +82,7 @@ async def machine(
     port: int = 0,
     mdns: tuple[str, ...] = (),
     open_gateway: bool = False,
+    by_cid: bool = False,
     timings: Timings = FAST,
     limits: Limits | None = None,
     clock: Callable[[], float] | None = None,
@@ -98,6 +99,7 @@ async def machine(
         mdns_interfaces=mdns,
         secret=secret,
         open_gateway=open_gateway,
+        by_cid=by_cid,
         timings=timings,
         limits=limits or Limits(),
     )

@@ -51,6 +51,22 @@ async def test_a_change_is_known_to_peers_at_once(tmp_path: Path) -> None:
         await b.holders(digest, 0)
 
 
+async def test_a_blob_is_found_by_its_root_where_that_was_wanted(tmp_path: Path) -> None:
+    async with (
+        machine(tmp_path / "a", "a") as a,
+        machine(tmp_path / "b", "b", a.url, by_cid=True) as b,
+        machine(tmp_path / "c", "c", a.url) as c,
+    ):
+        digest = await a.keep(BLOB)
+        (holder,) = await b.holders(digest)
+        await c.holders(digest)
+        assert b.cluster.rooted(holder.cid) == {digest: (holder,)}
+        assert c.cluster.rooted(holder.cid) == {}
+        await a.store.drop(digest)
+        await b.holders(digest, 0)
+        assert b.cluster.rooted(holder.cid) == {}
+
+
 async def test_private_blobs_and_strangers_eyes(tmp_path: Path) -> None:
     async with (
         machine(tmp_path / "a", "a", secret=SECRET, open_gateway=True) as a,

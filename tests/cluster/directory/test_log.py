@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.directory.log import PeerLog, line_key
 from cluster.messages import BlobLine, DropLine, Line, LogPage, RecordLine, TagLine
+from node.cid import Cid
 from node.digest import Digest
 from node.errors import InvalidError
 from node.records import stamp_at
@@ -182,3 +183,30 @@ def test_a_malformed_record_from_the_future_is_refused_at_once() -> None:
     with pytest.raises(InvalidError):
         log.apply(page([wrong]), NOW)
     assert not log.late
+
+
+def test_a_holding_is_found_by_its_root_for_as_long_as_it_lasts() -> None:
+    log = PeerLog(proven=False, roots={})
+    log.apply(page([blob(1, 7), blob(2, 8)]), NOW)
+    found = log.rooted(Cid(cid(1)))
+    assert found is not None and (str(found.digest), found.size) == (digest(7), 7)
+    log.apply(page([BlobLine(3, digest(7), cid(33), 7, "public"), DropLine(4, digest(8))]), NOW)
+    assert log.rooted(Cid(cid(1))) is None
+    assert log.rooted(Cid(cid(33))) is not None
+    assert log.rooted(Cid(cid(2))) is None
+    log.forget()
+    assert log.rooted(Cid(cid(33))) is None and log.roots == {}
+
+
+def test_roots_cost_nothing_where_nobody_asks_by_them() -> None:
+    log = PeerLog(proven=False)
+    log.apply(page([blob(1, 7)]), NOW)
+    assert log.roots is None and log.rooted(Cid(cid(1))) is None
+
+
+def test_a_blob_by_two_digests_is_found_by_the_one_named_last() -> None:
+    log = PeerLog(proven=False, roots={})
+    longer = f"sha512:{9:0128x}"
+    log.apply(page([BlobLine(1, digest(9), cid(5), 3, "public"), BlobLine(2, longer, cid(5), 3, "public")]), NOW)
+    found = log.rooted(Cid(cid(5)))
+    assert found is not None and str(found.digest) == longer

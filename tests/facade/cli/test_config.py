@@ -95,6 +95,16 @@ def test_the_docker_mirror_can_be_off(off: object, file: Path) -> None:
     assert load({}, {}, file).facade.docker_mirror is None
 
 
+def test_the_kubo_sidecar_is_off_unless_told_and_has_an_address_of_its_own(file: Path) -> None:
+    assert load({}, {}).facade.kubo_sidecar is None
+    assert load({"facade_kubo_sidecar": "on"}, {}).facade.kubo_sidecar == "127.0.0.1:5054"
+    assert load({}, {"LAYERMESH_FACADE_KUBO_SIDECAR": "127.0.0.1:7"}).facade.kubo_sidecar == "127.0.0.1:7"
+    for said, meant in (("true", "127.0.0.1:5054"), ('"on"', "127.0.0.1:5054"), ("false", None), ('"off"', None)):
+        file.write_text(f"[facade]\nkubo_sidecar = {said}")
+        assert load({}, {}, file).facade.kubo_sidecar == meant
+    assert load({"facade_kubo_sidecar": "off"}, {"LAYERMESH_FACADE_KUBO_SIDECAR": "on"}).facade.kubo_sidecar is None
+
+
 def test_an_upstream_flag_changes_the_endpoint_and_leaves_what_the_file_says_besides(file: Path) -> None:
     file.write_text(
         '[facade.upstreams."corp.test"]\nendpoint = "https://a.test"\npublic = true\naccess = "credentials"'

@@ -80,6 +80,29 @@ def test_beside_the_registry_nothing_is_served_and_that_is_said(node: Started, l
     assert (status, json.loads(body)["errors"][0]["code"]) == (404, "UNSUPPORTED")
 
 
+def test_the_kubo_sidecar_is_served_where_it_was_wanted(tmp_path: Path) -> None:
+    with started(tmp_path, tmp_path / "data", "--kubo-sidecar", "127.0.0.1:0") as node:
+        address = node.address("kubo-sidecar")
+        assert node.ask("status")["listeners"]["kubo-sidecar"] == address
+        assert get(address, "/ipfs/bafkqaaa") == (200, b"")
+        absent = "bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64"
+        assert get(address, f"/routing/v1/providers/{absent}") == (200, b'{"Providers":[]}')
+        metrics = get(node.address("admin"), "/metrics")[1].decode()
+        assert 'http_server_requests_total{code="200",listener="kubo-sidecar",method="GET"}' in metrics
+
+
+def test_without_being_wanted_there_is_no_kubo_sidecar(node: Started) -> None:
+    assert "kubo-sidecar" not in node.ask("status")["listeners"]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "10.0.0.7:0", "node.example:0"])
+def test_the_kubo_sidecar_stays_on_loopback_whoever_insists(tmp_path: Path, address: str) -> None:
+    for more in ((), ("--insecure",)):
+        line = refused(tmp_path, "--kubo-sidecar", address, *more)
+        assert f"--kubo-sidecar {address} would be open to other machines" in line
+        assert "choose a loopback address, such as 127.0.0.1:5054" in line
+
+
 def send(address: str, garbage: bytes) -> None:
     """Send, and read until the other side closes."""
     host, _, port = address.rpartition(":")
@@ -114,7 +137,7 @@ def refused(tmp_path: Path, *flags: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("listener", ["facade", "docker-mirror", "mesh", "admin"])
+@pytest.mark.parametrize("listener", ["facade", "docker-mirror", "mesh", "admin", "kubo-sidecar"])
 def test_a_port_in_use_is_one_line_that_names_the_flag(node: Started, tmp_path: Path, listener: str) -> None:
     line = refused(tmp_path, f"--{listener}", node.address("facade"))
     assert f"the port is in use (`ss -ltnp 'sport = :{node.address('facade').rpartition(':')[2]}'`" in line

@@ -1,0 +1,154 @@
+"""Blocks for this machine's Kubo: what the node's gateway does not have for everybody, from peers who do."""
+
+import asyncio
+from contextlib import closing
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from facade.metrics import Metrics
+from facade.sidecar.fetch import Part
+from facade.sidecar.fetches import Fetches
+from facade.sources import SourceName
+from node.cid import Cid
+from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.http import FileRange
+from node.lent import LentLeaf
+from node.sending import HasFileno
+from node.serve import RAW_BLOCK
+from node.store import Store
+from node.visibility import Visibility
+
+log = structlog.get_logger(__name__)
+BLOCK_S: Final = 8.0
+"""So long a block is waited for; Kubo waits 10 s for the head of an answer."""
+ANSWER_S: Final = 60.0
+"""A block that its client did not take within this time is cut; Kubo gives up after 30 s."""
+MOST_WAITING: Final = 512
+"""Requests for blocks at once; a Kubo makes 64."""
+
+
+class Blocks:
+    """Answers what the gateway answers with 404, where it is a block that a peer has."""
+
+    def __init__(self, store: Store, fetches: Fetches, metrics: Metrics) -> None:
+        self._store = store
+        self._fetches = fetches
+        self._metrics = metrics
+        self._waiting = 0
+
+    async def has(self, cid: Cid) -> bool:
+        """Whether a block could be read here: it is public, or lent, or comes from a peer.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        if self._fetches.bringing(cid) is not None or self._fetches.offered(cid) is not None:
+            return True
+        return await self._is_public(cid) or await self._store.lent.block(cid) is not None
+
+    async def _is_public(self, cid: Cid) -> bool:
+        try:
+            return (await self._store.block(cid)).visibility is Visibility.PUBLIC
+        except NotFoundError:
+            return False
+
+    @web.middleware
+    async def lending(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A middleware around the gateway's routes: raw blocks that it does not have are fetched."""
+        if not _is_block(request):
+            return await handler(request)
+        if self._waiting >= MOST_WAITING:
+            return web.Response(status=503, text="too many requests at once\n", headers={hdrs.RETRY_AFTER: "1"})
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answer = await handler(request)
+                return await self._lend(request, answer) if answer.status == 404 else answer
+        except TimeoutError:
+            raise ConnectionResetError("the client takes no bytes") from None
+        finally:
+            self._waiting -= 1
+
+    async def _lend(self, request: web.Request, not_here: web.StreamResponse) -> web.StreamResponse:
+        try:
+            cid = Cid.parse(request.match_info["cid"])
+        except InvalidError:
+            return not_here
+        try:
+            lent = await self._store.lent.block(cid)
+            if lent is None:
+                return await self._brought(request, cid) or not_here
+            return await self._stored(request, cid, lent)
+        except (NotFoundError, UnreachableError) as error:
+            log.info("no block for kubo", cid=str(cid), why=str(error))
+            return not_here
+
+    async def _brought(self, request: web.Request, cid: Cid) -> web.StreamResponse | None:
+        fetch = self._fetches.bringing(cid)
+        if request.method == hdrs.METH_HEAD:
+            coming = fetch is not None or self._fetches.offered(cid) is not None
+            return _with(web.StreamResponse(), cid, SourceName.PEER) if coming else None
+        fetch = fetch or self._fetches.start(cid)
+        if fetch is None:
+            return None
+        try:
+            async with asyncio.timeout(BLOCK_S):
+                part = await fetch.part(cid)
+        except TimeoutError:
+            raise UnreachableError(f"no peer gave it within {BLOCK_S:g} s") from None
+        if part is None:  # the blob landed just now, or nobody gives it
+            lent = await self._store.lent.block(cid)
+            return None if lent is None else await self._stored(request, cid, lent)
+        if isinstance(part, bytes):
+            return self._bytes(cid, part, SourceName.PEER)
+        with closing(part):
+            return await self._file(request, cid, part, part, SourceName.PEER)
+
+    async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse:
+        if isinstance(lent, bytes):
+            return self._bytes(cid, lent, SourceName.LOCAL)
+        async with self._store.read(lent.digest) as blob:
+            return await self._file(request, cid, blob, lent, SourceName.LOCAL)
+
+    def _bytes(self, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
+        self._metrics.served(source, len(data))
+        return _with(web.Response(body=data), cid, source)
+
+    async def _file(
+        self, request: web.Request, cid: Cid, file: HasFileno, leaf: LentLeaf | Part, source: SourceName
+    ) -> web.StreamResponse:
+        response = FileRange(file, leaf.length, offset=leaf.offset)
+        _with(response, cid, source)
+        try:
+            await response.prepare(request)
+        finally:
+            self._metrics.served(source, response.sent)
+        return response
+
+
+def _is_block(request: web.Request) -> bool:
+    """Whether a raw block is asked for; the query wins over `Accept` (Trustless Gateway, section 2.2.2)."""
+    if "cid" not in request.match_info or not request.path.startswith("/ipfs/"):
+        return False
+    wanted = request.query.get("format")
+    return wanted == "raw" or (
+        wanted is None and any(RAW_BLOCK in line for line in request.headers.getall(hdrs.ACCEPT, ()))
+    )
+
+
+def _with(response: web.StreamResponse, cid: Cid, source: SourceName) -> web.StreamResponse:
+    response.headers.update(
+        {
+            hdrs.CONTENT_TYPE: RAW_BLOCK,
+            hdrs.ETAG: f'"{cid}.raw"',
+            hdrs.ACCEPT_RANGES: "none",
+            hdrs.CACHE_CONTROL: "public, max-age=29030400, immutable",
+            hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
+            "X-Ipfs-Path": f"/ipfs/{cid}",
+            "Layermesh-Source": source,
+        }
+    )
+    return response
