@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports matrix bench provision lock clean
+.PHONY: help up test check lint types imports matrix bench kubo provision lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ matrix: $(VENV)/.dev ## every fault of an upstream and of a peer, with every cli
 
 bench: $(VENV)/.dev ## measure against docker-registry, distribution and nginx; writes bench.json
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+kubo: ## build Kubo, which the tests of IPFS run (Go 1.26 and two minutes, once)
+	@tests/kubo/build
 
 provision: ## (root, Debian) install what the e2e tests and the bench need
 	@tests/e2e/provision

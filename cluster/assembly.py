@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from cluster import messages
 from cluster.auth import Keys
@@ -27,15 +28,33 @@ from cluster.server import Candidate, Gate, MeshServer, parse_peer_url
 from cluster.swarm.swarm import Faults, Source, Swarm
 from cluster.wire import Caller, MeshClient
 from node.ipfs.gateway import GatewayClient
+from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.store import Store
 
 READ_BUFFER: Final = 256 * 1024
+
+
+class Me:
+    """Who this node says that it is."""
+
+    def __init__(self, hello: Hello) -> None:
+        self.daemon: SwarmPeer | None = None
+        """The IPFS daemon beside it."""
+        self._hello = hello
+
+    def hello(self, to_member: bool) -> Hello:
+        """The greeting; where there is a secret, only members hear of the daemon."""
+        if self.daemon is None or (self._hello.secured and not to_member):
+            return self._hello
+        daemon = messages.Daemon(self.daemon.peer_id, list(self.daemon.addresses))
+        return msgspec.structs.replace(self._hello, daemon=daemon)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a cluster consists of."""
 
+    me: Me
     peers: Peers
     swarm: Swarm
     server: MeshServer
@@ -62,25 +81,26 @@ async def assemble(
 ) -> Parts:
     """Make the parts; what needs closing is left to `stack`."""
     hello = _hello(config, store.node_id)
+    me = Me(hello)
     keys = None if config.secret is None else Keys.of(config.secret)
     warned: dict[str, str] = {}
     session = await stack.enter_async_context(_session(config.timings))
     caller = Caller(store.node_id, keys, clock)
     client = MeshClient(session, caller)
     peers = await _peers(config, store, client, clock, on_event, warned, hello, stack)
-    greeter = Greeter(client, lambda: hello, keys is not None, config.timings)
+    greeter = Greeter(client, me.hello, keys is not None, config.timings)
     rounds = Rounds(peers.membership, greeter, peers.reconcile, peers.lied, peers.crashed)
     peers.wake = rounds.wake
     sighted = partial(_sighted, peers, rounds)
     static.announce(config.joins, sighted)
     gate = Gate(store.node_id, keys, config.open_gateway, clock)
     heard = partial(_heard, peers, rounds)
-    server = MeshServer(store, gate, lambda: hello, heard, config.limits.polls_per_host)
+    server = MeshServer(store, gate, me.hello, heard, config.limits.polls_per_host)
     swarm = Swarm(
         GatewayClient(session, answer_s=config.timings.stall_s), config.timings, config.limits, _faults(peers)
     )
     mdns = _mdns(config, hello, sighted, warned) if config.mdns else None
-    return Parts(peers, swarm, server, gate, caller, rounds, mdns, warned)
+    return Parts(me, peers, swarm, server, gate, caller, rounds, mdns, warned)
 
 
 async def _peers(

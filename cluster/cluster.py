@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from aiohttp import web
 from yarl import URL
@@ -22,6 +22,7 @@ from node.catalog import Holding, Visibility
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, MismatchError, NotFoundError
+from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.reference import Repository, Tag
 from node.repositories import TagSeen
 from node.source import Sink, Wanted
@@ -29,6 +30,8 @@ from node.store import Store
 
 PeerState: TypeAlias = State
 _Held: TypeAlias = tuple[str, Holding, bool]
+MOST_DAEMONS: Final = 256
+"""So many IPFS daemons of peers are kept connections to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Cluster:
         self._caller = parts.caller
         self._clock = parts.caller.clock
         self._warned = parts.warned
+        self._me = parts.me
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -148,6 +152,38 @@ class Cluster:
             name, url = contact.identity.name, str(contact.url)
             found.append(Holder(peer_id, name, url, holding.cid, holding.size, proven, holding.visibility))
         return tuple(sorted(found, key=lambda holder: not holder.member))
+
+    def named(self, digest: Digest) -> tuple[Holder, ...]:
+        """Every peer that said it has the blob and was not caught lying, alive or not, members first; from memory.
+
+        What they name may be had elsewhere: their IPFS daemons outlive them.
+        """
+        found = []
+        for peer_id, holding, proven in self._peers.directory.holdings(digest):
+            contact = self._peers.membership.peer(peer_id)
+            if contact is None or contact.identity is None or contact.identity.member is not proven:
+                continue
+            penalty = self._peers.penalty(contact)
+            if penalty is None or not penalty.lied:
+                name, url = contact.identity.name, str(contact.url)
+                found.append(Holder(peer_id, name, url, holding.cid, holding.size, proven, holding.visibility))
+        return tuple(sorted(found, key=lambda holder: not holder.member))
+
+    def introduce(self, daemon: SwarmPeer | None) -> None:
+        """Tell peers of this node's IPFS daemon from now on; where there is a secret, members alone."""
+        self._me.daemon = daemon
+
+    def introduced(self) -> tuple[SwarmPeer, ...]:
+        """The IPFS daemons of the peers known, whether these are alive or not, as this machine may dial them."""
+        found: dict[str, SwarmPeer] = {}
+        for contact in self._peers.membership.contacts():
+            identity, penalty = contact.identity, self._peers.penalty(contact)
+            if identity is None or identity.daemon is None or (penalty is not None and penalty.lied):
+                continue
+            daemon = identity.daemon.seen_from(contact.url.host or "", believed=identity.member)
+            if daemon.addresses:
+                found.setdefault(daemon.peer_id, daemon)
+        return tuple(found.values())[:MOST_DAEMONS]
 
     async def fetch(self, wanted: Wanted, holders: Sequence[Holder], sink: Sink) -> None:
         """Fetch one blob from holders that name the same CID and size, going on from `sink.prefix`.

@@ -12,6 +12,7 @@ from cluster.membership import Contact, Identity, Membership, Origin, Task
 from cluster.messages import Hello
 from cluster.wire import MeshClient, RefusedError
 from node.errors import DeniedError, InvalidError, LayermeshError, UnreachableError
+from node.ipfs.kubo.multiaddrs import SwarmPeer
 
 STRANGERS_AT_ONCE: Final = 32
 LATE_S: Final = 0.5
@@ -20,10 +21,10 @@ LATE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Greeter:
-    """Says hello. `hello` is who we are; with `secret` membership is asked for and shown."""
+    """Says hello. `hello` is who we are to members and to others; with `secret` membership is asked for and shown."""
 
     client: MeshClient
-    hello: Callable[[], Hello]
+    hello: Callable[[bool], Hello]
     secret: bool
     timings: Timings
 
@@ -36,7 +37,7 @@ class Greeter:
             InvalidError: when it speaks, but not our protocol.
         """
         timeout_s = self.timings.greet_timeout_s
-        mine = self.hello()
+        mine = self.hello(False)
         who = await self.client.who(url, to=None, timeout_s=timeout_s)
         if who.id == mine.id:
             return _identity(who, member=False, note=None)
@@ -47,7 +48,7 @@ class Greeter:
             )
             return _identity(who, member=False, note=note)
         try:
-            proven = await self.client.greet(url, mine, to=who.id, timeout_s=timeout_s)
+            proven = await self.client.greet(url, self.hello(True), to=who.id, timeout_s=timeout_s)
         except DeniedError as error:
             return _identity(who, member=False, note=f"not proved to be a member: {error}")
         _same(who.id, proven.id)
@@ -161,4 +162,13 @@ def _same(expected: str, answered: str) -> None:
 
 
 def _identity(hello: Hello, *, member: bool, note: str | None) -> Identity:
-    return Identity(hello.id, hello.name, hello.boot, member, hello.secured, note)
+    return Identity(hello.id, hello.name, hello.boot, member, hello.secured, note, _daemon(hello))
+
+
+def _daemon(hello: Hello) -> SwarmPeer | None:
+    if hello.daemon is None:
+        return None
+    try:
+        return SwarmPeer.parse(hello.daemon.id, hello.daemon.addresses)
+    except InvalidError:
+        return None

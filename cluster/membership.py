@@ -8,13 +8,14 @@ first is gone, is set aside, or did not prove membership while the other does.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from yarl import URL
 
 from cluster.config import Limits, Timings
+from node.ipfs.kubo.multiaddrs import SwarmPeer
 
 GONE_AT: Final = 3
 STRANGER_TRIES: Final = 3
@@ -42,7 +43,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who answered at an address. `member`: it proved the cluster secret."""
+    """Who answered at an address. `member`: it proved the cluster secret. `daemon`: the IPFS daemon beside it."""
 
     id: str
     name: str
@@ -50,6 +51,7 @@ class Identity:
     member: bool = False
     secured: bool = False
     note: str | None = None
+    daemon: SwarmPeer | None = None
 
 
 @dataclass(slots=True)
@@ -207,6 +209,8 @@ class Membership:
         if not contact.live:
             return False
         contact.state, contact.misses, contact.leaving = State.ALIVE, 0, False
+        if known.daemon != identity.daemon:
+            contact.identity = replace(known, daemon=identity.daemon)
         contact.due = now + self._probe_every()
         return True
 

@@ -11,6 +11,7 @@ from node.catalog import Change, Changes, Holding, LogEntry, RecordChange, TagCh
 from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import InvalidError
+from node.ipfs.kubo.multiaddrs import MOST_ADDRESSES
 from node.records import Content, Kind, Record
 from node.reference import OWN, Repository, Tag
 from node.repositories import TagSeen
@@ -36,10 +37,18 @@ MediaType = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,255}\Z")]
 """ASCII, so that a page of records that others wrote is never too long to be passed on."""
 
 
+class Daemon(msgspec.Struct, frozen=True):
+    """The IPFS daemon beside a node: its peer id, and the multiaddrs it listens at, without that id."""
+
+    id: Name
+    addresses: Annotated[list[Text], msgspec.Meta(max_length=MOST_ADDRESSES)]
+
+
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """Who a node is. `boot` is new with each start; `port` is the mesh port to reach it at.
 
-    `url` is where it says it is reached, believed of members only. `secured`: it has a cluster secret.
+    `url` is where it says it is reached, believed of members only. `secured`: it has a cluster secret. `daemon`: the
+    IPFS daemon beside it, if there is one that whoever reads this may know.
     """
 
     v: int
@@ -50,6 +59,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     secured: bool
     software: Annotated[str, msgspec.Meta(max_length=64)] = ""
     url: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    daemon: Daemon | None = None
 
 
 class BlobLine(msgspec.Struct, frozen=True, array_like=True, tag="blob", forbid_unknown_fields=True):

@@ -85,13 +85,13 @@ class Candidate:
 
 
 class MeshServer:
-    """Answers peers."""
+    """Answers peers. `hello` is who this node is, to members (True) and to others."""
 
     def __init__(
         self,
         store: Store,
         gate: Gate,
-        hello: Callable[[], Hello],
+        hello: Callable[[bool], Hello],
         heard: Callable[[Candidate], None],
         polls_per_host: int,
     ) -> None:
@@ -120,7 +120,8 @@ class MeshServer:
                 poll.reschedule(0.0)
 
     async def _tell(self, request: web.Request) -> web.Response:
-        return self._answer(self._gate.prove(request), self._hello())
+        proven = self._gate.prove(request)
+        return self._answer(proven, self._hello(proven is not None))
 
     async def _greet(self, request: web.Request) -> web.Response:
         body = await _read(request, messages.MAX_HELLO_BYTES)
@@ -128,7 +129,7 @@ class MeshServer:
         hello = messages.decode_hello(body)
         if proven is not None and proven.sender != hello.id:
             raise InvalidError("hello: it names another node than the one that proved itself")
-        mine = self._hello()
+        mine = self._hello(proven is not None)
         if (hello.id, hello.boot) != (mine.id, mine.boot):
             self._heard(_candidate(hello, request.remote, proven))
         return self._answer(proven, mine)
@@ -167,7 +168,7 @@ class MeshServer:
         body = messages.encode(message)
         headers = {"Cache-Control": "no-store"}
         if proven is not None and self._gate.keys is not None:
-            headers[ANSWER_HEADER] = sign_answer(self._gate.keys, self._hello().id, proven, 200, body)
+            headers[ANSWER_HEADER] = sign_answer(self._gate.keys, self._store.node_id, proven, 200, body)
         return web.Response(body=body, content_type=messages.CONTENT_TYPE, headers=headers)
 
 

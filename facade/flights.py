@@ -8,10 +8,11 @@ import structlog
 from cluster.cluster import Cluster
 from facade.background import Background
 from facade.flight import Flight
+from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import Metrics
 from facade.neighbours import Neighbours
 from facade.settings import Waits
-from facade.sources import Attempt, Plan, SourceName, done_in_time, next_plan, offers
+from facade.sources import Attempt, Offer, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.reference import OWN
@@ -43,8 +44,10 @@ class Flights:
         upstream: BlobUpstream,
         waits: Waits,
         metrics: Metrics,
+        ipfs: Ipfs = NO_IPFS,
     ) -> None:
         self._background = background
+        self._ipfs = ipfs
         self._store = store
         self._cluster = cluster
         self._neighbours = Neighbours(store, cluster)
@@ -109,7 +112,8 @@ class Flights:
     async def _gather(self, flight: Flight) -> None:
         """Follow one plan after another until the blob is whole and verified."""
         wanted = flight.wanted
-        known = offers(await self._neighbours.holders(wanted.repository, wanted.digest), wanted.size)
+        near = offers(await self._neighbours.holders(wanted.repository, wanted.digest), wanted.size)
+        known = (*near, *await self._ipfs.offers(wanted))
         deadline = asyncio.get_running_loop().time() + self._waits.strangers_s
         tried: list[Attempt] = []
         failure: LayermeshError = NotFoundError(f"{wanted.digest}: no source has it")
@@ -136,9 +140,10 @@ class Flights:
     def _blame(self, flight: Flight, plan: Plan) -> list[Attempt]:
         """Wrong bytes: everyone who gave some is tried and done, but upstream only if it gave them all."""
         contributors = flight.restart()
-        peers = [one for one in contributors if one.offer.name is SourceName.PEER]
+        peers = [one for one in contributors if one.offer.name is not SourceName.UPSTREAM]
         for one in peers:
-            self._cluster.blame(flight.wanted.digest, one.offer.holders[0].cid)
+            if one.offer.cid is not None:
+                self._cluster.blame(flight.wanted.digest, one.offer.cid)
         if plan.offer.name is SourceName.UPSTREAM and peers:
             return [Attempt(one) for one in peers]
         return [Attempt(plan, amiss=True), *(Attempt(one) for one in peers)]
@@ -149,12 +154,34 @@ class Flights:
                 raise UnreachableError(f"{flight.wanted.digest}: the members that have it are away")
             await self._ask_upstream(flight, plan)
             return
+        file = plan.offer.file
         if flight.size is None:
-            flight.expect(plan.offer.holders[0].size)
+            flight.expect(file.size if file else plan.offer.holders[0].size)
         if plan.streamed or not flight.size:
-            await self._cluster.fetch(flight.wanted, plan.offer.holders, flight)
+            await self._give(flight, plan.offer)
         else:
             await self._ask_strangers(flight, plan, deadline)
+
+    async def _give(self, flight: Flight, offer: Offer) -> None:
+        """Fetch from peers, or from the IPFS network, where nobody may have it: its first byte must come soon."""
+        if offer.file is None:
+            await self._cluster.fetch(flight.wanted, offer.holders, flight)
+            return
+        loop = asyncio.get_running_loop()
+        had, limit_s = flight.received, self._waits.fallback_s if offer.late else self._waits.swarm_s
+
+        def look() -> None:
+            if flight.received == had:
+                limit.reschedule(loop.time())
+
+        looking = loop.call_later(limit_s, look)
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._ipfs.fetch(flight.wanted, offer.file, flight)
+        except TimeoutError:
+            raise NotFoundError(f"{offer.file.cid}: IPFS gave nothing within {limit_s:g} s") from None
+        finally:
+            looking.cancel()
 
     async def _ask_upstream(self, flight: Flight, plan: Plan) -> None:
         """While strangers could still give it, upstream may not be silent for long."""
@@ -190,7 +217,7 @@ class Flights:
         looking = loop.call_later(self._waits.look_s, look)
         try:
             async with limit:
-                await self._cluster.fetch(flight.wanted, plan.offer.holders, flight)
+                await self._give(flight, plan.offer)
         except TimeoutError:
             raise _Impatient(f"{flight.wanted.digest}: strangers were slower than the patience of clients") from None
         finally:

@@ -32,6 +32,8 @@ class Waits:
     """How long upstream may take while something else could answer in its place."""
     handover_s: float = 2.8
     """How long upstream may be silent before a runtime that can go there itself is sent there."""
+    swarm_s: float = 0.25
+    """How long the IPFS network may take for a blob's first byte while upstream has not been asked."""
     nearby_s: float = 1.0
     """How long peers may take for a manifest that upstream could give as well."""
     progress_s: float = 5.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cluster.cluster import Holder
+from node.cid import Cid
 
 MAX_STRANGER_OFFERS = 2
 
@@ -27,18 +28,37 @@ class SourceName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A source worth asking: peers that name the same CID and size, or upstream (no holders)."""
+    """A source worth asking: peers that name the same CID and size, a file of the IPFS network, or upstream.
+
+    `late`: only where upstream gave nothing, for nobody says that anybody has it.
+    """
 
     name: SourceName
     holders: tuple[Holder, ...] = ()
     believed: bool = True
+    file: "NetworkFile | None" = None
+    late: bool = False
+
+    @property
+    def cid(self) -> Cid | None:
+        """The mapping that it stands on; None of upstream, which needs none."""
+        return self.holders[0].cid if self.holders else self.file.cid if self.file else None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """A blob by its CID, as an IPFS network has it; `here`: this node's own daemon has it, as far as it can be told."""
+
+    cid: Cid
+    size: int
+    here: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do next: ask `offer`, and whether its bytes may be streamed before the whole is verified.
 
-    `last` when nobody is left to be asked after upstream.
+    `last` when nobody is left to be asked after upstream that is known to have it.
     """
 
     offer: Offer
@@ -82,19 +102,19 @@ def offers(holders: Iterable[Holder], size: int | None) -> tuple[Offer, ...]:
 def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = False) -> Plan | None:
     """The plan worth following now; None when every source has been asked.
 
-    `known` holds the peers' offers in order, `begun` says that a client already has bytes, which strangers cannot go on
-    with unless upstream fails too. Strangers that were merely too slow come once more after upstream, streamed then,
-    unless upstream did answer.
+    `known` holds the offers of peers and of the IPFS network in order, `begun` says that a client already has bytes,
+    which strangers cannot go on with unless upstream fails too. Strangers that were merely too slow come once more
+    after upstream, streamed then, unless upstream did answer; so do those that are late.
     """
     asked = [attempt.plan.offer for attempt in tried]
     for offer in known:
-        if offer not in asked and (offer.believed or not begun):
+        if offer not in asked and not offer.late and (offer.believed or not begun):
             return Plan(offer, streamed=offer.believed)
     at = asked.index(UPSTREAM) if UPSTREAM in asked else len(asked)
     done = [*asked[at:], *(attempt.plan.offer for attempt in tried if not attempt.impatient)]
     left = [offer for offer in known if offer not in done]
     if UPSTREAM not in asked:
-        return Plan(UPSTREAM, streamed=True, last=not left)
+        return Plan(UPSTREAM, streamed=True, last=all(offer.late for offer in left))
     return Plan(left[0], streamed=not tried[at].amiss) if left else None
 
 

@@ -29,6 +29,7 @@ from node.workers import Pulse
 _KEPT_IN_MEMORY: Final = 8192
 _SWEPT_AT_ONCE: Final = 500
 _ASKED_AT_ONCE: Final = 500
+_DROPPED_KEPT: Final = 100_000
 _COLUMNS: Final = (
     "blobs.id, blobs.digest, blobs.cid, blobs.size,"
     " blobs.public_until, blobs.members_until, blobs.mtime_ns, blobs.inode"
@@ -113,6 +114,15 @@ class Catalog:
         )
         return (_entry(rows[0]), bytes(rows[0][8])) if rows else None
 
+    async def dropped(self, digest: Digest) -> tuple[Cid, int] | None:
+        """The CID and size of a blob that was here once; None when it was not, or too many were since.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        rows = await self._database.read("SELECT cid, size FROM dropped WHERE digest = ?", (key_of(digest),))
+        return (Cid(bytes(rows[0][0])), int(rows[0][1])) if rows else None
+
     async def leaves(self, entry: Entry) -> bytes | None:
         """The leaf hashes of a blob, in order; None when it is no longer here.
 
@@ -176,6 +186,9 @@ class Catalog:
         entry = _entry(row)
         _delete_nodes(transaction, entry)
         transaction.run("DELETE FROM blobs WHERE id = ?", (entry.id,))
+        values = (key, entry.cid.raw, entry.size)
+        newest = transaction.insert("INSERT OR REPLACE INTO dropped (digest, cid, size) VALUES (?, ?, ?)", values)
+        transaction.run("DELETE FROM dropped WHERE id <= ?", (newest - _DROPPED_KEPT,))
         announce(transaction, key, self._clock())
         transaction.afterwards.append(lambda: self._count(-1, -entry.size))
         return True

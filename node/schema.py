@@ -1,4 +1,4 @@
-"""The tables of the catalog's database, version 4.
+"""The tables of the catalog's database, version 5.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
@@ -6,12 +6,12 @@ ever told. `links` says what a repository names, which is a claim; `fetched` wha
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
 `rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
 written here. `blobs.mtime_ns` is 0 when the file must be verified before
-it is used.
+it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -41,6 +41,14 @@ RECORDS_BY_NAME: Final = "CREATE INDEX records_name ON records (name) WHERE kind
 TOLD_BY: Final = """
 ALTER TABLE records ADD COLUMN told_by TEXT NOT NULL DEFAULT '';
 CREATE INDEX records_told_by ON records (told_by) WHERE told_by != '';
+"""
+DROPPED: Final = """
+CREATE TABLE dropped (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    cid BLOB NOT NULL,
+    size INTEGER NOT NULL
+);
 """
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -100,6 +108,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED}
 """What leads from each older version to the next."""

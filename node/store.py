@@ -131,6 +131,13 @@ class Store:
         entry = await self._catalog.entry_of_cid(cid)
         return entry.holding(self._clock()) if entry else None
 
+    async def dropped(self, digest: Digest) -> tuple[Cid, int] | None:
+        """The CID and size of a blob that was here once; None when it was not, or that cannot be told now."""
+        try:
+            return await self._catalog.dropped(digest)
+        except UnreachableError:
+            return None
+
     @asynccontextmanager
     async def read(self, digest: Digest) -> AsyncIterator[BlobFile]:
         """Open a blob for reading. A file that was touched since it was verified is verified again first.

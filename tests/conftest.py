@@ -3,11 +3,13 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.guards import GRACE_S, no_blocked_loop, no_leaks
+from tests.kubo.daemon import Kubo, running_kubo
 
 settings.register_profile("patient", deadline=None)  # how long an example takes depends on the machine's load
 settings.load_profile("patient")
@@ -36,6 +38,13 @@ async def _pending_tasks_fail(_leaks_fail: None) -> AsyncIterator[None]:
     if pending:
         _, pending = await asyncio.wait(pending, timeout=GRACE_S)
     assert not pending, f"tasks left running: {pending}"
+
+
+@pytest.fixture
+def kubo(tmp_path: Path) -> Iterator[Kubo]:
+    """A real Kubo on loopback, which nobody else knows of."""
+    with running_kubo(tmp_path / "kubo") as daemon:
+        yield daemon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

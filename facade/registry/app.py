@@ -14,6 +14,7 @@ from cluster.cluster import Cluster
 from facade.background import Background
 from facade.flights import Flights
 from facade.hosts import Foreign
+from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import CLIENT_GONE, Metrics
 from facade.registry.blobs import Blobs, PassingUpstream
 from facade.registry.client_logins import TOKEN_PATH, challenge
@@ -290,11 +291,12 @@ async def open_registry(
     settings: FacadeSettings,
     metrics: Metrics,
     gate: Gate | None = None,
+    ipfs: Ipfs = NO_IPFS,
 ) -> AsyncIterator[Registry]:
     """The registry of a node, behind a gate or open; flights and questions under way when the context ends are cut."""
     async with Background() as background:
-        flights = Flights(background, store, cluster, upstream, settings.waits, metrics)
-        manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics)
+        flights = Flights(background, store, cluster, upstream, settings.waits, metrics, ipfs)
+        manifests = Manifests(background, store, cluster, flights, upstream, settings.waits, metrics, ipfs=ipfs)
         blobs = Blobs(store, cluster, upstream, flights, background, settings.waits, metrics)
         own = Own(store, cluster, Obtainable(store, cluster, flights, own=True), settings.waits, metrics)
         gate = gate or Gate()

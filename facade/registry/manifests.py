@@ -11,6 +11,7 @@ import structlog
 from cluster.cluster import Cluster, PeerState
 from facade.background import Background
 from facade.flights import Flights
+from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import Metrics
 from facade.neighbours import Neighbours
 from facade.registry.near import fetch_manifest
@@ -90,7 +91,9 @@ class Manifests:
         waits: Waits,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        ipfs: Ipfs = NO_IPFS,
     ) -> None:
+        self._ipfs = ipfs
         self._store = store
         self._cluster = cluster
         self._neighbours = Neighbours(store, cluster)
@@ -98,7 +101,7 @@ class Manifests:
         self._waits = waits
         self._metrics = metrics
         self._clock = clock
-        self._obtainable = Obtainable(store, cluster, flights)
+        self._obtainable = Obtainable(store, cluster, flights, ipfs)
         self._once: Once[tuple[Repository, Tag | Digest, Login | None], Answer] = Once(background)
         self._proofs = Proofs(background, store.repositories, upstream, waits, clock)
         self._seen: dict[tuple[Repository, Tag], _Noted] = {}
@@ -229,9 +232,41 @@ class Manifests:
         if manifest is not None:
             await self._require_blobs(repository, manifest)
             return Answer(manifest, SourceName.PEER)
-        fetched = await self._upstream.manifest(repository, digest)
+        manifest = await self._from_ipfs(repository, digest, proof, late=False)
+        if manifest is not None:
+            await self._require_blobs(repository, manifest)
+            return Answer(manifest, SourceName.IPFS)
+        try:
+            fetched = await self._upstream.manifest(repository, digest)
+        except UnreachableError:
+            manifest = await self._from_ipfs(repository, digest, proof, late=True)
+            if manifest is None:
+                raise
+            await self._require_blobs(repository, manifest)
+            return Answer(manifest, SourceName.IPFS)
         await self._keep(repository, fetched)
         return Answer(fetched.manifest, SourceName.UPSTREAM)
+
+    async def _from_ipfs(
+        self, repository: Repository, digest: Digest, proof: Proof | None, *, late: bool
+    ) -> Manifest | None:
+        """What the IPFS network has of it; its bytes are right, and who may see it is left to upstream's proof."""
+        data = await self._ipfs.small(repository, digest, late=late)
+        if data is None:
+            return None
+        self._metrics.fetched(SourceName.IPFS, len(data))
+        try:
+            manifest = _parsed(data, None, digest)
+            await self._store.put(digest, data)
+            await self._proofs.record(repository, manifest, proof or UNPROVED)
+        except NotFoundError as error:
+            log.info("ipfs gave no manifest", digest=str(digest), why=str(error))
+            return None
+        except FullError as error:
+            log.warning("manifest not kept", digest=str(digest), why=str(error))
+        if proof is None:
+            self._proofs.renew_later(repository, manifest, whole=False)
+        return manifest
 
     async def _local(self, repository: Repository, digest: Digest, proof: Proof | None) -> Manifest | None:
         """The manifest on this disk, if it belongs to this repository or anybody may read it."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from cluster.cluster import Cluster
 from facade.flights import Flights
+from facade.ipfs import NO_IPFS, Ipfs
 from facade.neighbours import Neighbours
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError
@@ -17,15 +18,18 @@ _DEEPEST: Final = 4
 
 
 class Obtainable:
-    """Looks for what a manifest names: here, or with a live peer.
+    """Looks for what a manifest names: here, with a live peer, or in the IPFS network.
 
     For manifests of own repositories (`own`) what is private here is not: its bytes are another repository's.
     """
 
-    def __init__(self, store: Store, cluster: Cluster, flights: Flights, *, own: bool = False) -> None:
+    def __init__(
+        self, store: Store, cluster: Cluster, flights: Flights, ipfs: Ipfs = NO_IPFS, *, own: bool = False
+    ) -> None:
         self._store = store
         self._neighbours = Neighbours(store, cluster)
         self._flights = flights
+        self._ipfs = ipfs
         self._own = own
         self._all_here: dict[Digest, int] = {}
 
@@ -44,14 +48,19 @@ class Obtainable:
         return True
 
     async def around(self, repository: Repository, manifest: Manifest, depth: int = _DEEPEST) -> bool:
-        """Whether every blob is here or with a live peer; of an index, whether that holds for one of its children."""
+        """Whether every blob is here or to be had; of an index, whether that holds for one of its children."""
         children = [each for each in manifest.names if each.role is Role.MANIFEST]
         if children:
             return await self._any_of(repository, children, depth)
         for digest in await self._missing(manifest):
-            if not await self._neighbours.holders(repository, digest):
+            if not await self._has_somebody(repository, digest):
                 return False
         return True
+
+    async def _has_somebody(self, repository: Repository, digest: Digest) -> bool:
+        if await self._neighbours.holders(repository, digest):
+            return True
+        return await self._ipfs.obtainable(repository, digest)
 
     async def _missing(self, manifest: Manifest) -> set[Digest]:
         """What a pull needs that is not on this disk, and not about to be. The store remembers it for the pull."""
@@ -72,7 +81,7 @@ class Obtainable:
         try:
             manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
         except NotFoundError:
-            return bool(await self._neighbours.holders(repository, child.digest))
+            return await self._has_somebody(repository, child.digest)
         except InvalidError:
             return False
         return await self.around(repository, manifest, depth)

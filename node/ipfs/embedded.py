@@ -2,21 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from node.changes import Change
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, NotFoundError
+from node.ipfs.contracts import Health, Pin
 from node.store import Store
-from node.visibility import Visibility
+from node.visibility import Audience, Visibility
 
 _PIECE_BYTES: Final = 256 * 1024
 
 
 class Embedded:
-    """`Reading` and `Publishing` on a store: what it holds and may show is published by being held."""
+    """`Network` on a store: what it holds and may show is published and pinned by being held."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,9 +58,31 @@ class Embedded:
     async def withdraw(self, cid: Cid) -> None:
         """What is held and may be seen is offered; only dropping the blob ends that."""
 
-    async def health(self) -> bool:
+    async def health(self) -> Health:
         """There is nothing that could be away."""
-        return True
+        return Health()
+
+    async def pin(self, cid: Cid) -> None:
+        """What is held is kept; nothing is fetched by its CID.
+
+        Raises:
+            NotFoundError: when it is not held.
+        """
+        if not await self.has(cid):
+            raise NotFoundError(f"{cid}: not here, and the embedded network fetches nothing by its CID")
+
+    async def unpin(self, cid: Cid) -> None:
+        """What is held stays; only dropping the blob ends that."""
+
+    async def pins(self) -> AsyncGenerator[Pin, None]:
+        """What anybody may have of what is held."""
+        upto, more = 0, True
+        while more:
+            page = await self._store.changes(upto, Audience.PUBLIC)
+            for entry in page.entries:
+                if isinstance(entry, Change) and entry.holding is not None:
+                    yield Pin(entry.holding.cid, entry.digest)
+            upto, more = page.upto, page.more
 
 
 async def _read(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:

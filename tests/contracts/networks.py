@@ -1,41 +1,44 @@
 """What every IPFS network must do, whatever is behind it. A new one joins with one fixture, `network`."""
 
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 import pytest
 
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, NotFoundError
-from node.ipfs.contracts import Publishing, Reading
+from node.ipfs.contracts import Network, Pin, Pinning, Reading
 from node.store import Store
-from tests.node.contents import MIB, PRIVATE, PUBLIC, content
+from tests.node.contents import MEMBERS, MIB, PRIVATE, PUBLIC, content
 
 DATA = content(2 * MIB + 3)
 
 
-class Both(Reading, Publishing, Protocol):
-    """A network that can be read and published to."""
-
-
 @dataclass(frozen=True, slots=True)
-class Network:
+class Published:
     """A network, and the store it publishes from."""
 
-    ipfs: Both
+    ipfs: Network
     store: Store
 
 
 async def read(ipfs: Reading, cid: Cid, start: int = 0, stop: int | None = None) -> bytes:
+    """A part of a file."""
     async with ipfs.open(cid, start, stop) as pieces:
         return b"".join([piece async for piece in pieces])
+
+
+async def pinned(ipfs: Pinning) -> set[Pin]:
+    """Everything that is pinned for the node."""
+    async with aclosing(ipfs.pins()) as pins:
+        return {pin async for pin in pins}
 
 
 class NetworkContract:
     """The suite; subclass it beside a fixture `network`."""
 
-    async def test_what_was_added_can_be_read(self, network: Network) -> None:
+    async def test_what_was_added_can_be_read(self, network: Published) -> None:
         holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
         cid = await network.ipfs.add(holding.digest)
         assert cid == holding.cid
@@ -43,29 +46,84 @@ class NetworkContract:
         assert await read(network.ipfs, cid) == DATA
 
     @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, None), (MIB - 1, MIB + 1), (0, 10 * MIB), (7, 7)])
-    async def test_any_part_can_be_read(self, network: Network, start: int, stop: int | None) -> None:
+    async def test_any_part_can_be_read(self, network: Published, start: int, stop: int | None) -> None:
         holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
         cid = await network.ipfs.add(holding.digest)
         assert await read(network.ipfs, cid, start, stop) == DATA[start:stop]
 
-    async def test_what_is_not_there_is_not_found_on_entry(self, network: Network) -> None:
+    async def test_what_is_not_there_is_not_found_on_entry(self, network: Published) -> None:
         absent = Cid.of(b"absent")
         assert not await network.ipfs.has(absent)
         with pytest.raises(NotFoundError):
             await read(network.ipfs, absent)
 
-    async def test_what_the_store_does_not_hold_cannot_be_added(self, network: Network) -> None:
+    async def test_what_the_store_does_not_hold_cannot_be_added(self, network: Published) -> None:
         with pytest.raises(NotFoundError):
             await network.ipfs.add(Digest.of(b"absent"))
 
-    async def test_private_blobs_are_never_added(self, network: Network) -> None:
+    async def test_private_blobs_are_never_added(self, network: Published) -> None:
         await network.store.put(Digest.of(DATA), DATA, PRIVATE)
         with pytest.raises(DeniedError):
             await network.ipfs.add(Digest.of(DATA))
 
-    async def test_withdrawing_what_is_not_offered_is_no_error(self, network: Network) -> None:
+    async def test_withdrawing_what_is_not_offered_is_no_error(self, network: Published) -> None:
         await network.ipfs.withdraw(Cid.of(b"absent"))
         assert not await network.ipfs.has(Cid.of(b"absent"))
 
-    async def test_a_network_that_works_is_healthy(self, network: Network) -> None:
-        assert await network.ipfs.health()
+    async def test_what_was_added_is_pinned_under_its_digest(self, network: Published) -> None:
+        holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
+        await network.ipfs.add(holding.digest)
+        assert await pinned(network.ipfs) == {Pin(holding.cid, holding.digest)}
+
+    async def test_adding_and_pinning_again_is_no_error(self, network: Published) -> None:
+        holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
+        for _ in range(2):
+            assert await network.ipfs.add(holding.digest) == holding.cid
+        for _ in range(2):
+            await network.ipfs.pin(holding.cid)
+        assert [pin.cid for pin in await pinned(network.ipfs)] == [holding.cid]
+
+    @pytest.mark.parametrize("size", [0, 1, MIB, MIB + 1])
+    async def test_blobs_of_any_size_are_added_and_read(self, network: Published, size: int) -> None:
+        data = content(size, "sized")
+        holding = await network.store.put(Digest.of(data), data, PUBLIC)
+        assert await network.ipfs.add(holding.digest) == holding.cid
+        assert await network.ipfs.has(holding.cid)
+        assert await read(network.ipfs, holding.cid) == data
+
+    async def test_what_nobody_has_cannot_be_pinned(self, network: Published) -> None:
+        with pytest.raises(NotFoundError):
+            await network.ipfs.pin(Cid.of(b"absent"))
+        assert await pinned(network.ipfs) == set()
+
+    async def test_unpinning_what_is_not_pinned_is_no_error(self, network: Published) -> None:
+        await network.ipfs.unpin(Cid.of(b"absent"))
+        assert await pinned(network.ipfs) == set()
+
+    async def test_a_network_that_works_is_healthy(self, network: Published) -> None:
+        health = await network.ipfs.health()
+        assert health.trouble is None and health.note is None
+
+
+class DaemonContract(NetworkContract):
+    """The suite for networks behind a daemon, where blobs leave the node."""
+
+    async def test_what_members_share_is_not_added(self, network: Published) -> None:
+        await network.store.put(Digest.of(DATA), DATA, MEMBERS)
+        with pytest.raises(DeniedError):
+            await network.ipfs.add(Digest.of(DATA))
+
+    async def test_what_is_withdrawn_is_pinned_no_longer(self, network: Published) -> None:
+        holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
+        await network.ipfs.add(holding.digest)
+        await network.ipfs.withdraw(holding.cid)
+        assert await pinned(network.ipfs) == set()
+
+    async def test_what_was_pinned_by_hand_stays_when_it_is_withdrawn(self, network: Published) -> None:
+        holding = await network.store.put(Digest.of(DATA), DATA, PUBLIC)
+        await network.ipfs.add(holding.digest)
+        await network.ipfs.pin(holding.cid)
+        await network.ipfs.withdraw(holding.cid)
+        assert await pinned(network.ipfs) == {Pin(holding.cid)}
+        await network.ipfs.unpin(holding.cid)
+        assert await pinned(network.ipfs) == set()

@@ -6,14 +6,32 @@ from pathlib import Path
 import pytest
 
 from node.ipfs.embedded import Embedded
+from node.ipfs.kubo.endpoint import Endpoint
+from node.ipfs.kubo.kubo import Timings, open_kubo
 from node.store import open_store
-from tests.contracts.networks import Network, NetworkContract
+from tests.contracts.networks import DaemonContract, NetworkContract, Published
+from tests.kubo.daemon import Kubo
+
+QUICK = Timings(swarm_s=0.5, pin_stall_s=0.5)
 
 
 class TestEmbedded(NetworkContract):
     """The network without a daemon."""
 
     @pytest.fixture
-    async def network(self, tmp_path: Path) -> AsyncIterator[Network]:
+    async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
         async with open_store(tmp_path / "data") as store:
-            yield Network(Embedded(store), store)
+            yield Published(Embedded(store), store)
+
+
+class TestKubo(DaemonContract):
+    """A real Kubo."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path, kubo: Kubo) -> AsyncIterator[Published]:
+        async with (
+            open_store(tmp_path / "data") as store,
+            open_kubo(store, Endpoint(kubo.rpc, gateway=kubo.gateway), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)

@@ -223,7 +223,7 @@ async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: 
         await store.put(Digest.of(b"kept"), b"kept")
         node_id = store.node_id
     older = sqlite3.connect(tmp_path / "catalog.db")
-    older.executescript("DROP TABLE records; PRAGMA user_version = 1;")
+    older.executescript("DROP TABLE records; DROP TABLE dropped; PRAGMA user_version = 1;")
     older.close()
     async with open_store(tmp_path, clock=clock) as store:
         assert (await store.load(Digest.of(b"kept")), store.node_id) == (b"kept", node_id)

@@ -1,0 +1,214 @@
+"""The IPFS network as a source of blobs: what is worth asking it for, and how a blob comes from it.
+
+Asking a swarm for a CID tells the swarm of it. So it is asked only for what anybody may have: what was proved public
+for the repository that wants it, or what a peer says that anybody may have.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from cluster.cluster import Cluster, Holder
+from cluster.config import Limits, Timings
+from cluster.swarm.leaves import WrongMappingError
+from cluster.swarm.swarm import Faults, Source, Swarm
+from facade.sources import NetworkFile, Offer, SourceName
+from node.cid import Cid
+from node.digest import Algorithm, Digest
+from node.errors import LayermeshError, NotFoundError, UnreachableError
+from node.ipfs.kubo.kubo import Kubo
+from node.reference import OWN, Repository
+from node.source import Sink, Wanted
+from node.store import Store
+from node.unixfs import LEAF_BYTES
+from node.visibility import Visibility
+
+log = structlog.get_logger(__name__)
+MOST_OFFERS: Final = 2
+LOOK_S: Final = 0.3
+"""How long the swarm may take to show that somebody has a block."""
+
+_PINNED_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """A CID that a blob may have. `vouched`: somebody says that he has it."""
+
+    cid: Cid
+    size: int
+    believed: bool
+    vouched: bool
+
+
+class Ipfs(Protocol):
+    """An IPFS network, as a source of what anybody may have."""
+
+    async def offers(self, wanted: Wanted) -> Sequence[Offer]:
+        """What the network may be asked for a blob, best first; nothing when it cannot be used. Answers at once."""
+
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        """Fetch a blob, each leaf verified, going on from `sink.prefix`.
+
+        Raises:
+            NotFoundError, UnreachableError: when the network does not give it (any more); what was written stays.
+            MismatchError: when the CID is none of a blob of that size.
+            FullError: when the disk has no room.
+        """
+
+    async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
+        """A blob of at most 1 MiB, whose bytes hash to `digest`; None where the network does not give it soon.
+
+        `late`: also where nobody says that anybody has it.
+        """
+
+    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+        """Whether the network shows that it has a blob."""
+
+
+class NoIpfs:
+    """The network of a node without one: it has nothing."""
+
+    async def offers(self, wanted: Wanted) -> Sequence[Offer]:
+        """Nothing."""
+        return ()
+
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        """Nothing is offered that could be fetched."""
+        raise NotFoundError(f"{wanted.digest}: this node has no IPFS network to ask")
+
+    async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
+        """Nothing."""
+        return None
+
+    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+        """Nothing."""
+        return False
+
+
+NO_IPFS: Final = NoIpfs()
+
+
+class KuboSource:
+    """`Ipfs` on a Kubo: read through its gateway, fetched from its swarm."""
+
+    def __init__(self, store: Store, cluster: Cluster, kubo: Kubo) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._kubo = kubo
+        self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+
+    async def offers(self, wanted: Wanted) -> Sequence[Offer]:
+        """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
+        if not self._kubo.usable or wanted.repository.namespace == OWN:
+            return ()
+        found: dict[Cid, Offer] = {}
+        for one in await self._mappings(wanted):
+            if one.cid in found or len(found) == MOST_OFFERS:
+                continue
+            file = NetworkFile(one.cid, one.size, here=await self._kubo.here(one.cid))
+            found[one.cid] = Offer(SourceName.IPFS, (), one.believed, file, late=not (file.here or one.vouched))
+        return tuple(found.values())
+
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
+        source = Source("kubo", self._kubo.gateway, lambda _target: {}, wanted.digest)
+        try:
+            async with self._kept(wanted.digest, file):
+                await self._swarm.fetch(file.cid, file.size, [source], sink)
+        except WrongMappingError:
+            raise
+        except (NotFoundError, UnreachableError) as error:
+            if not await self._kubo.here(file.cid):
+                raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
+            raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
+
+    async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
+        """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
+        cid = _cid_of_small(digest)
+        if not self._kubo.usable or cid is None or not await self._may_ask(repository, digest):
+            return None
+        if not (late or self._named(digest) or await self._kubo.here(cid)):
+            return None
+        return await self._block(cid)
+
+    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+        """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
+        link = await self._store.repositories.link(repository, digest)
+        for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
+            if offer.file is not None and (offer.file.here or await self._block(offer.file.cid) is not None):
+                return True
+        return False
+
+    async def _mappings(self, wanted: Wanted) -> list[_Mapping]:
+        """What CIDs the blob may have; those that are believed first."""
+        if not await self._may_ask(wanted.repository, wanted.digest):
+            return []
+        known: list[_Mapping] = []
+        named = self._named(wanted.digest)
+        cid = _cid_of_small(wanted.digest)
+        if cid is not None and wanted.size is not None and wanted.size <= LEAF_BYTES:
+            known.append(_Mapping(cid, wanted.size, believed=True, vouched=bool(named)))
+        elif (dropped := await self._store.dropped(wanted.digest)) is not None:
+            vouched = any(each.cid == dropped[0] for each in named)
+            known.append(_Mapping(*dropped, believed=True, vouched=vouched))
+        known += [_Mapping(each.cid, each.size, each.member, vouched=True) for each in named]
+        return [each for each in known if wanted.size in (None, each.size)]
+
+    def _named(self, digest: Digest) -> list[Holder]:
+        """Who says that anybody may have it, whether he still answers or not: his daemon may."""
+        return [each for each in self._cluster.named(digest) if each.visibility is Visibility.PUBLIC]
+
+    async def _may_ask(self, repository: Repository, digest: Digest) -> bool:
+        if repository.namespace == OWN or await self._store.owned.knows(digest):
+            return False
+        if self._named(digest):
+            return True
+        link = await self._store.repositories.link(repository, digest)
+        return link is not None and link.visibility is Visibility.PUBLIC
+
+    async def _block(self, cid: Cid) -> bytes | None:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await self._kubo.reading.block(self._kubo.gateway, cid)
+        except (LayermeshError, TimeoutError) as error:
+            log.debug("ipfs gave no block", cid=str(cid), why=str(error) or "no answer in time")
+            return None
+
+    @asynccontextmanager
+    async def _kept(self, digest: Digest, file: NetworkFile) -> AsyncIterator[None]:
+        """Have the daemon fetch what it has not by itself: in the order of the file, and many blocks at once."""
+        if file.here:
+            yield
+            return
+        pinning = asyncio.create_task(self._pin(digest, file.cid), name=f"pin {file.cid}")
+        try:
+            yield
+            await asyncio.wait([pinning], timeout=_PINNED_S)  # it has all blocks by now
+        finally:
+            pinning.cancel()
+            with suppress(asyncio.CancelledError):
+                await pinning
+
+    async def _pin(self, digest: Digest, cid: Cid) -> None:
+        try:
+            await self._kubo.fetch(cid, digest)
+        except LayermeshError as error:
+            log.debug("ipfs did not pin", cid=str(cid), why=str(error))
+
+
+_SILENT: Final = Faults(
+    failed=lambda source, reason: None,
+    lied=lambda source, reason: log.warning("kubo gave wrong bytes", digest=str(source.digest), why=reason),
+    lacks=lambda source: None,
+    received=lambda source, size_bytes: None,
+)
+
+
+def _cid_of_small(digest: Digest) -> Cid | None:
+    """The CID of a blob of at most 1 MiB with this digest: one raw leaf."""
+    return Cid.from_hash(bytes.fromhex(digest.hex)) if digest.algorithm is Algorithm.SHA256 else None
