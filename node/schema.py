@@ -1,4 +1,4 @@
-"""The tables of the catalog's database, version 5.
+"""The tables of the catalog's database, version 6.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
@@ -6,12 +6,14 @@ ever told. `links` says what a repository names, which is a claim; `fetched` wha
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
 `rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
 written here. `blobs.mtime_ns` is 0 when the file must be verified before
-it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand.
+it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand. `foreign_roots` are DAGs
+of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have bytes of their own
+(`data`), or are a part of the blob `within`.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -49,6 +51,26 @@ CREATE TABLE dropped (
     cid BLOB NOT NULL,
     size INTEGER NOT NULL
 );
+"""
+FOREIGN: Final = """
+CREATE TABLE foreign_roots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    cid BLOB NOT NULL UNIQUE,
+    public_until REAL NOT NULL,
+    members_until REAL NOT NULL,
+    kept_at REAL NOT NULL,
+    whole INTEGER NOT NULL
+);
+CREATE TABLE foreign_blocks (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    length INTEGER NOT NULL,
+    data BLOB,
+    within BLOB,
+    offset INTEGER NOT NULL
+);
+CREATE TABLE foreign_links (root INTEGER, block INTEGER, PRIMARY KEY (root, block)) WITHOUT ROWID;
+CREATE INDEX foreign_links_block ON foreign_links (block);
 """
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -108,6 +130,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}{FOREIGN}"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED, 5: FOREIGN}
 """What leads from each older version to the next."""

@@ -1,78 +1,130 @@
-"""The IPFS gateway of this node: blocks and files by CID (Trustless and Path Gateway specifications)."""
+"""The IPFS gateway of this node: blocks, archives and files by CID (Trustless and Path Gateway specifications).
 
-from collections.abc import Callable
+It answers from what is here and asks nobody else. What `may_read` refuses is answered as if it were not here.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Final
+from urllib.parse import unquote
 
+import structlog
 from aiohttp import hdrs, web
 
+from node.car import Inline, header_naming
 from node.catalog import Holding, Visibility
-from node.cid import IDENTITY_PROBE, Cid
-from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.cid import Codec
+from node.dagpb import Kind
+from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
+from node.formats import (
+    EntityBytes,
+    Format,
+    Question,
+    Scope,
+    UnacceptableError,
+    UnsupportedError,
+    content_type,
+    disposition,
+    etag,
+    is_known,
+    read_question,
+)
 from node.http import FileRange, RangeError, parse_range
+from node.naming import Name
+from node.outgoing import Chunk, contents, sections
 from node.store import Block, Store
+from node.traversal import BrokenDagError, Dags, Entity, NoSuchNameError, Piece, Target
 
 MayRead = Callable[[web.Request, Visibility], bool]
 OnSent = Callable[[int, web.Request], None]
-RAW_BLOCK: Final = "application/vnd.ipld.raw"
-_FILE: Final = "application/octet-stream"
+Encode = Callable[[AsyncGenerator[Piece, None]], AsyncGenerator[Chunk, None]]
+MAX_SEGMENTS: Final = 64
 _NOT_HERE: Final = "not here\n"
 _IMMUTABLE: Final = "public, max-age=29030400, immutable"
+_log: Final = structlog.get_logger(__name__)
 
 
-def gateway_routes(store: Store, may_read: MayRead, on_sent: OnSent | None = None) -> list[web.RouteDef]:
-    """`GET|HEAD /ipfs/{cid}`; what `may_read` refuses is answered as if it were not here."""
-    gateway = _Gateway(store, may_read, on_sent or (lambda _count, _request: None))
-    return [web.get("/ipfs/{cid}", gateway.answer)]
+def gateway_routes(
+    store: Store, may_read: MayRead, on_sent: OnSent | None = None, *, strict: bool = False
+) -> list[web.RouteDef]:
+    """`GET|HEAD /ipfs/{cid}[/{path}]`.
+
+    A `strict` gateway answers with what can be verified alone, raw blocks and CARs: 400 where no format is asked for.
+    Peers read parts of plain files, whose leaves they verify, so the one for them is not.
+    """
+    gateway = _Gateway(store, may_read, on_sent or (lambda _count, _request: None), strict)
+    return [web.get("/ipfs/{path:.+}", gateway.answer)]
 
 
 class _Gateway:
-    def __init__(self, store: Store, may_read: MayRead, on_sent: OnSent) -> None:
+    def __init__(self, store: Store, may_read: MayRead, on_sent: OnSent, strict: bool) -> None:
         self._store = store
         self._may_read = may_read
         self._on_sent = on_sent
+        self._strict = strict
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Parse, ask, answer."""
-        text = request.match_info["cid"]
-        raw = _wants_raw(request)
-        if text == IDENTITY_PROBE:
-            return _with(web.Response(), text, raw=raw)
         try:
-            cid = Cid.parse(text)
-            return await (self._block(request, cid) if raw else self._file(request, cid))
+            return await self._answer(request)
         except RangeError as error:
             headers = {hdrs.CONTENT_RANGE: f"bytes */{error.size}"}
             return web.Response(status=416, text=f"{error}\n", headers=headers)
-        except InvalidError as error:
-            return web.Response(status=400, text=f"{error}\n")
-        except (NotFoundError, UnreachableError):
-            return web.Response(status=404, text=_NOT_HERE)
+        except NoSuchNameError as error:
+            return web.Response(status=404, text=f"{error}\n")
+        except NotFoundError:
+            return web.Response(status=412 if _only_if_cached(request) else 404, text=_NOT_HERE)
+        except LayermeshError as error:
+            return web.Response(status=_status(error), text=f"{error}\n")
 
-    async def _block(self, request: web.Request, cid: Cid) -> web.StreamResponse:
-        block = await self._store.block(cid)
-        if not self._may_read(request, block.visibility):
-            raise NotFoundError(_NOT_HERE)
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Service-Worker") == "script":
+            raise InvalidError("Service-Worker: none is served here")
+        root, path = _content_path(request)
+        question = read_question(request.query, request.headers.getall(hdrs.ACCEPT, ()))
+        if question.format is Format.PLAIN and self._strict:
+            raise InvalidError("?format=raw or ?format=car is expected: nothing is served that cannot be verified")
+        dags = Dags(self._store, lambda visibility: self._may_read(request, visibility))
+        target = await dags.resolve(root, path)
+        asked = _Asked(request, question, dags, target)
+        match question.format:
+            case Format.RAW:
+                return await self._raw(asked)
+            case Format.CAR:
+                return await self._car(asked)
+            case _:
+                return await self._plain(asked)
+
+    async def _raw(self, asked: "_Asked") -> web.StreamResponse:
+        block = asked.target.name.block
+        if isinstance(block, Inline):
+            return self._bytes(asked, block.data)
+        return await self._block(asked, await asked.dags.block(block))
+
+    async def _block(self, asked: "_Asked", block: Block) -> web.StreamResponse:
         if block.within is None:
-            return self._bytes(request, cid, block.data or b"")
-        return await self._part(request, cid, block.within, block, raw=True)
+            return self._bytes(asked, block.data or b"")
+        return await self._part(asked, block.within, block.offset, block.length)
 
-    async def _file(self, request: web.Request, cid: Cid) -> web.StreamResponse:
-        holding = await self._store.find_cid(cid)
-        if holding is not None and self._may_read(request, holding.visibility):
-            return await self._part(request, cid, holding, Block(cid, holding.size, holding.visibility), raw=False)
-        block = await self._store.block(cid)  # a raw leaf is a file, too
-        if block.within is None or not self._may_read(request, block.visibility):
-            raise NotFoundError(_NOT_HERE)
-        return await self._part(request, cid, block.within, block, raw=False)
+    async def _plain(self, asked: "_Asked") -> web.StreamResponse:
+        """A file's bytes."""
+        entity = await asked.dags.entity(asked.target.name)
+        if entity.holding is not None:
+            return await self._part(asked, entity.holding, 0, entity.size)
+        if not entity.is_file:
+            raise UnacceptableError(f"{asked.target.name}: it is a directory: ask for ?format=car, or a file in it")
+        name = asked.target.name
+        if isinstance(name.block, Inline) or name.codec is not Codec.RAW:
+            return await self._pieced(asked, entity)
+        return await self._block(asked, await asked.dags.block(name.block))
 
-    async def _part(
-        self, request: web.Request, cid: Cid, within: Holding, part: Block, *, raw: bool
-    ) -> web.StreamResponse:
+    async def _part(self, asked: "_Asked", within: Holding, offset: int, length: int) -> web.StreamResponse:
+        request = asked.request
         async with self._store.read(within.digest) as blob:
-            if _is_known(request, cid, raw=raw):
-                return _with(web.Response(status=304), str(cid), raw=raw)
-            response = FileRange(blob, part.length, wanted=_range(request, part.length), offset=part.offset)
-            _with(response, str(cid), raw=raw)
+            if asked.is_known:
+                return asked.described(web.Response(status=304))
+            response = FileRange(blob, length, wanted=_range(request, length), offset=offset)
+            asked.described(response)
             try:
                 await response.prepare(request)
             finally:
@@ -80,50 +132,179 @@ class _Gateway:
                     self._on_sent(response.sent, request)
         return response
 
-    def _bytes(self, request: web.Request, cid: Cid, data: bytes) -> web.StreamResponse:
-        if _is_known(request, cid, raw=True):
-            return _with(web.Response(status=304), str(cid), raw=True)
-        wanted = _range(request, len(data))
+    def _bytes(self, asked: "_Asked", data: bytes) -> web.StreamResponse:
+        if asked.is_known:
+            return asked.described(web.Response(status=304))
+        wanted = _range(asked.request, len(data))
         part = data if wanted is None else data[wanted.start : wanted.stop]
         response = web.Response(body=part, status=200 if wanted is None else 206)
         response.headers[hdrs.ACCEPT_RANGES] = "bytes"
         if wanted is not None:
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {wanted.start}-{wanted.stop - 1}/{len(data)}"
-        if request.method == hdrs.METH_GET:
-            self._on_sent(len(part), request)
-        return _with(response, str(cid), raw=True)
+        if asked.request.method == hdrs.METH_GET:
+            self._on_sent(len(part), asked.request)
+        return asked.described(response)
+
+    async def _pieced(self, asked: "_Asked", entity: Entity) -> web.StreamResponse:
+        """A file that is no blob here: its blocks, one after another."""
+        wanted = _range(asked.request, entity.size)
+        response = web.StreamResponse(status=200 if wanted is None else 206)
+        response.headers[hdrs.ACCEPT_RANGES] = "bytes"
+        if wanted is not None:
+            response.headers[hdrs.CONTENT_RANGE] = f"bytes {wanted.start}-{wanted.stop - 1}/{entity.size}"
+        part = range(entity.size) if wanted is None else wanted
+        response.content_length = len(part)
+        pieces = asked.dags.walk(asked.target.name, Scope.ENTITY, part, dups=True)
+        return await self._stream(asked, response, b"", pieces, lambda found: contents(found, part))
+
+    async def _car(self, asked: "_Asked") -> web.StreamResponse:
+        question, name = asked.question, asked.target.name
+        scope, part = question.scope, None
+        if question.entity_bytes is not None:
+            scope, part = await self._entity_bytes(asked, question.entity_bytes)
+        header = header_naming([name.raw])
+        pieces = _all(asked.dags.passed(asked.target), asked.dags.walk(name, scope, part, dups=question.dups))
+        response = web.StreamResponse()
+        response.headers[hdrs.ACCEPT_RANGES] = "none"
+        return await self._stream(asked, response, header, pieces, sections)
+
+    async def _entity_bytes(self, asked: "_Asked", wanted: EntityBytes) -> tuple[Scope, range | None]:
+        """What is sent of a file: a part of it, or its root alone where the part is empty."""
+        entity = await asked.dags.entity(asked.target.name)
+        if entity.kind not in (Kind.FILE, Kind.RAW):
+            return Scope.ENTITY, None
+        part = wanted.within(entity.size)
+        return (Scope.ENTITY, part) if part or not entity.size else (Scope.BLOCK, None)
+
+    async def _stream(
+        self,
+        asked: "_Asked",
+        response: web.StreamResponse,
+        head: bytes,
+        pieces: AsyncGenerator[Piece, None],
+        encode: Encode,
+    ) -> web.StreamResponse:
+        """Send a walk as it goes; what fails before its first blocks still has a status of its own."""
+        request = asked.request
+        async with aclosing(pieces):
+            if asked.is_known or request.method == hdrs.METH_HEAD:
+                await anext(pieces, None)
+                return await asked.empty(response)
+            async with aclosing(encode(pieces)) as chunks:
+                first = await anext(chunks, b"")
+                await asked.described(response).prepare(request)
+                await self._send(request, response, head + first, chunks)
+        return response
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, first: Chunk, chunks: AsyncGenerator[Chunk, None]
+    ) -> None:
+        sent = 0
+        try:
+            await response.write(first)
+            sent = len(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+                sent += len(chunk)
+            await response.write_eof()
+        except LayermeshError as error:
+            _log.warning("answer cut", path=request.path[:200], reason=str(error))
+            if request.transport is not None:
+                request.transport.abort()  # an end, however clean, would be taken for the whole
+            raise ConnectionResetError(str(error)) from None
+        finally:
+            self._on_sent(sent, request)
 
 
-def _with(response: web.StreamResponse, cid: str, *, raw: bool) -> web.StreamResponse:
-    response.headers.update(
-        {
-            hdrs.CONTENT_TYPE: RAW_BLOCK if raw else _FILE,
-            hdrs.ETAG: _etag(cid, raw=raw),
+class _Asked:
+    """One request, read and resolved, and the headers of its answer."""
+
+    def __init__(self, request: web.Request, question: Question, dags: Dags, target: Target) -> None:
+        self.request = request
+        self.question = question
+        self.dags = dags
+        self.target = target
+
+    @property
+    def path(self) -> str:
+        """The content path that was asked for, in ASCII."""
+        return self.request.rel_url.raw_path.encode("ascii", "replace").decode()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the client says that it has this answer."""
+        return is_known(self.request.headers.get(hdrs.IF_NONE_MATCH), self._tag)
+
+    @property
+    def _tag(self) -> str:
+        return etag(self.question, self.path, str(self.target.name))
+
+    def described(self, response: web.StreamResponse) -> web.StreamResponse:
+        """The answer, with what is said of it."""
+        name = str(self.target.name)
+        about = {
+            hdrs.CONTENT_TYPE: content_type(self.question),
+            hdrs.ETAG: self._tag,
             hdrs.CACHE_CONTROL: _IMMUTABLE,
-            "X-Ipfs-Path": f"/ipfs/{cid}",
+            hdrs.CONTENT_DISPOSITION: disposition(self.question, name),
+            hdrs.CONTENT_LOCATION: f"{self.path}?{self.question.location}" if self.question.location else None,
             hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
+            "X-Ipfs-Path": self.path,
+            "X-Ipfs-Roots": ",".join(str(root) for root in self.target.roots),
         }
-    )
-    return response
+        response.headers.update({field: value for field, value in about.items() if value is not None})
+        return response
+
+    async def empty(self, response: web.StreamResponse) -> web.StreamResponse:
+        """The answer without a body: to HEAD, or that the client has it."""
+        if self.is_known:
+            return self.described(web.Response(status=304))
+        await self.described(response).prepare(self.request)
+        await response.write_eof()
+        return response
 
 
-def _wants_raw(request: web.Request) -> bool:
-    """The query wins over `Accept` (Trustless Gateway, section 2.2.2)."""
-    if (wanted := request.query.get("format")) is not None:
-        if wanted != "raw":
-            raise web.HTTPNotAcceptable(text=f"format {wanted[:40]!r}: only raw blocks and plain files are served\n")
-        return True
-    return any(RAW_BLOCK in line for line in request.headers.getall(hdrs.ACCEPT, ()))
+async def _all(*walks: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    async with AsyncExitStack() as stack:
+        for walk in walks:
+            pieces = await stack.enter_async_context(aclosing(walk))
+            async for piece in pieces:
+                yield piece
+
+
+def _content_path(request: web.Request) -> tuple[Name, list[str]]:
+    """The root and the names behind it.
+
+    Raises:
+        InvalidError: when the root is no CID, or the path is too long.
+    """
+    text, *rest = request.rel_url.raw_path.removeprefix("/ipfs/").split("/")
+    path = [unquote(segment) for segment in rest if segment]
+    if len(path) > MAX_SEGMENTS:
+        raise InvalidError(f"path: at most {MAX_SEGMENTS} names are followed")
+    return Name.parse(unquote(text)), path
+
+
+def _status(error: LayermeshError) -> int:
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+_STATUSES: Final[dict[type[LayermeshError], int]] = {
+    UnacceptableError: 406,
+    UnsupportedError: 501,
+    InvalidError: 400,
+    BrokenDagError: 500,
+    UnreachableError: 503,
+}
+
+
+def _only_if_cached(request: web.Request) -> bool:
+    said = ",".join(request.headers.getall(hdrs.CACHE_CONTROL, ())).lower().split(",")
+    return any(each.strip() == "only-if-cached" for each in said)
 
 
 def _range(request: web.Request, size: int) -> range | None:
     return parse_range(request.headers.get(hdrs.RANGE), size) if request.method == hdrs.METH_GET else None
-
-
-def _is_known(request: web.Request, cid: Cid, *, raw: bool) -> bool:
-    known = request.headers.get(hdrs.IF_NONE_MATCH, "")
-    return known.strip() == "*" or _etag(str(cid), raw=raw) in known
-
-
-def _etag(cid: str, *, raw: bool) -> str:
-    return f'"{cid}.raw"' if raw else f'"{cid}"'

@@ -19,6 +19,7 @@ from node.database import Database
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.folder import open_folder
+from node.foreign import Foreign
 from node.holding import Entry
 from node.lent import Lent
 from node.owned import Owned
@@ -41,7 +42,7 @@ _log: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where a block's bytes are: `data` for an interior node, else `length` bytes from `offset` on of `within`."""
+    """Where a block's bytes are: `data`, as interior nodes have it, or `length` bytes of `within` from `offset` on."""
 
     cid: Cid
     length: int
@@ -67,6 +68,7 @@ class Store:
         self.repositories = Repositories(shelf.database, clock)
         self.owned = Owned(shelf.database, clock)
         self.lent = Lent(shelf.database)
+        self.foreign = Foreign(shelf.database, shelf.workers, clock)
         self.uploads = Uploads(shelf.folder.uploads, shelf, clock, elapsed)
         self._shelf = shelf
         self._catalog = shelf.catalog
@@ -170,12 +172,22 @@ class Store:
         return data
 
     async def block(self, cid: Cid) -> Block:
-        """Where a block is: a root, leaf or interior node of any blob held.
+        """Where a block is: a root, leaf or interior node of any blob held, or a foreign one that is kept.
 
         Raises:
-            NotFoundError: when it is part of no blob held.
+            NotFoundError: when it is not here.
             UnreachableError: when the catalog cannot be read.
         """
+        block = await self._block_of_blob(cid)
+        if block is None or block.visibility is not Visibility.PUBLIC:  # others may have brought it for more to see
+            kept = await self.foreign.block(cid)
+            if kept is not None and (block is None or kept.visibility.opens_more_than(block.visibility)):
+                block = Block(cid, kept.length, kept.visibility, kept.data, kept.within, kept.offset)
+        if block is None:
+            raise NotFoundError(f"{cid}: not here")
+        return block
+
+    async def _block_of_blob(self, cid: Cid) -> Block | None:
         now = self._clock()
         if cid.codec is Codec.DAG_PB:
             if (node := await self._catalog.interior(cid)) is not None:
@@ -183,7 +195,7 @@ class Store:
         elif (leaf := await self._catalog.entry_of_leaf(cid)) is not None:
             within, offset = leaf[0].holding(now), leaf[1] * LEAF_BYTES
             return Block(cid, min(LEAF_BYTES, within.size - offset), within.visibility, within=within, offset=offset)
-        raise NotFoundError(f"{cid}: not here")
+        return None
 
     async def dag(self, digest: Digest) -> Dag | None:
         """The DAG of a blob held; None when it is not here.
@@ -350,5 +362,5 @@ async def open_store(
         await stack.enter_async_context(upkeep.beside())
         store = Store(shelf, upkeep, clock, elapsed)
         stack.push_async_callback(store.uploads.close)
-        upkeep.now_and_then = (store.uploads.expire, store.owned.purge)
+        upkeep.now_and_then = (store.uploads.expire, store.owned.purge, store.foreign.expire)
         yield store

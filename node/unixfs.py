@@ -11,6 +11,7 @@ from typing import Final
 
 from node.cid import RAW_LENGTH, Cid, Codec
 from node.errors import InvalidError
+from node.varint import varint
 
 LEAF_BYTES: Final = 1024 * 1024
 MAX_LINKS: Final = 1024
@@ -114,12 +115,12 @@ def encode_node(links: Sequence[Link]) -> bytes:
     """The exact bytes of the interior node with these links: links before data, block sizes unpacked."""
     parts: list[bytes] = []
     for link in links:
-        body = b"\x0a\x24" + link.cid.raw + b"\x12\x00\x18" + _varint(link.tsize)
-        parts += (b"\x12", _varint(len(body)), body)
-    data = bytearray(_FILE_HEAD + _varint(sum(link.file_bytes for link in links)))
+        body = b"\x0a\x24" + link.cid.raw + b"\x12\x00\x18" + varint(link.tsize)
+        parts += (b"\x12", varint(len(body)), body)
+    data = bytearray(_FILE_HEAD + varint(sum(link.file_bytes for link in links)))
     for link in links:
-        data += b"\x20" + _varint(link.file_bytes)
-    parts += (b"\x0a", _varint(len(data)), bytes(data))
+        data += b"\x20" + varint(link.file_bytes)
+    parts += (b"\x0a", varint(len(data)), bytes(data))
     return b"".join(parts)
 
 
@@ -170,15 +171,6 @@ def _read_block_sizes(data: bytes) -> list[int]:
         size, at = _read_varint(data, at + 1)
         sizes.append(size)
     return sizes
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:

@@ -12,6 +12,11 @@ class Visibility(StrEnum):
     MEMBERS = "members"
     PRIVATE = "private"
 
+    def opens_more_than(self, other: "Visibility") -> bool:
+        """Whether more may see what is that visible."""
+        order = list(Visibility)
+        return order.index(self) < order.index(other)
+
 
 class Audience(StrEnum):
     """Who reads the change log: anyone sees public blobs; members also members' blobs, and tag observations."""

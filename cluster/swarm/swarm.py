@@ -39,6 +39,8 @@ class Source:
     """Headers that prove who we are, for a GET of a path with query."""
     digest: Digest
     """What the peer says that the file is."""
+    by_block: bool = False
+    """Whether it is asked for one leaf after another as a raw block, for it may serve no parts of plain files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class _Fetch:
 
     async def be_trusted(self, dag: Dag) -> None:
         """Let threads write leaves where the sink takes them; else they are handed to it one by one."""
-        if isinstance(self._sink, LeafSink):
+        if isinstance(self._sink, LeafSink) and not any(source.by_block for source in self._sources):
             self._place, self._landed = await self._sink.trust(dag), self._sink.landed
 
     async def block(self, cid: Cid) -> bytes:
@@ -161,8 +163,9 @@ class _Fetch:
                 continue
             self._using[source.peer_id] += 1
             self._at_work[slot] = source, piece
+            fetch = self._fetch_blocks if source.by_block else self._fetch_piece
             try:
-                await self._fetch_piece(source, piece, plan, dag)
+                await fetch(source, piece, plan, dag)
             except LayermeshError as error:
                 self._lost(source, error)
             finally:
@@ -197,6 +200,28 @@ class _Fetch:
                 self._stop_others(plan)
             if isinstance(receiver.failure, LayermeshError):  # others took over the rest before it was asked for
                 raise receiver.failure
+
+    async def _fetch_blocks(self, source: Source, piece: Piece, plan: Plan, dag: Dag) -> None:
+        loop, timings = asyncio.get_running_loop(), self._swarm.timings
+        while piece.at < piece.stop and source in self._sources and not plan.complete:
+            leaf = dag.leaf(piece.at)
+            piece.held = piece.at + 1
+            headers = source.proof(f"/ipfs/{leaf.cid}?format=raw")
+            try:
+                async with asyncio.timeout(timings.leaf_s):
+                    data = await self._swarm.gateway.block(
+                        source.url, leaf.cid, headers=headers, stall_s=timings.stall_s
+                    )
+            except TimeoutError:
+                raise UnreachableError(f"{source.url}: a block took longer than {timings.leaf_s:g} s") from None
+            plan.came(piece, loop.time())
+            if not plan.has(piece.at):
+                await self._write(leaf, data)
+            self._swarm.faults.received(source, leaf.length)
+            plan.done(piece, loop.time())
+            self._moved.beat()
+        if plan.complete:
+            self._stop_others(plan)
 
     def _stop_others(self, plan: Plan) -> None:
         """All is here: nobody need wait for connections that still fetch something twice."""

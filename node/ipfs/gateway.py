@@ -48,7 +48,7 @@ class GatewayClient:
         url = _url(base_url, str(cid)).with_query(format="raw")
         data = bytearray()
         async with self._get(url, {**_RAW, **(headers or {})}) as answer:
-            _expect(answer, url, 200)
+            _expect_block(answer, url)
             async for piece in _pieces(answer, stall_s):
                 data += piece
                 if len(data) > MAX_BLOCK_BYTES:
@@ -131,6 +131,21 @@ class GatewayClient:
                 if not self._receiving:
                     self._buffers.forget()
 
+    async def has(self, base_url: URL, cid: Cid) -> bool:
+        """Whether a gateway has a block at hand; it is asked not to look for it elsewhere.
+
+        Raises:
+            UnreachableError: when it gives no answer that a gateway gives.
+        """
+        url = _url(base_url, str(cid)).with_query(format="raw")
+        asked: Mapping[str, str] = {**_RAW, hdrs.CACHE_CONTROL: "only-if-cached"}
+        async with self._get(url, asked, hdrs.METH_HEAD) as answer:
+            try:
+                _expect_block(answer, url)
+            except NotFoundError:
+                return False
+            return True
+
     async def probe(self, base_url: URL) -> bool:
         """Whether a gateway answers there, within 2 s."""
         url = _url(base_url, IDENTITY_PROBE).with_query(format="raw")
@@ -141,12 +156,14 @@ class GatewayClient:
             return False
 
     @asynccontextmanager
-    async def _get(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(
+        self, url: URL, headers: Mapping[str, str], method: str = hdrs.METH_GET
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._answer_s, sock_read=None)
         try:
             async with asyncio.timeout(self._answer_s):
-                answer = await self._session.get(
-                    url, headers={**_PLAIN, **headers}, timeout=timeout, allow_redirects=False
+                answer = await self._session.request(
+                    method, url, headers={**_PLAIN, **headers}, timeout=timeout, allow_redirects=False
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None
@@ -170,6 +187,12 @@ def _expect(answer: aiohttp.ClientResponse, url: URL, *statuses: int) -> None:
     if 400 <= answer.status < 500 and answer.status != 429:
         raise NotFoundError(f"{url}: answered {answer.status}")
     raise UnreachableError(f"{url}: answered {answer.status}")
+
+
+def _expect_block(answer: aiohttp.ClientResponse, url: URL) -> None:
+    _expect(answer, url, 200)
+    if answer.content_type == "text/html":  # a login page, or whatever else stands before a gateway
+        raise UnreachableError(f"{url}: a web page came, and no block")
 
 
 def _begin(answer: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> int:

@@ -218,12 +218,17 @@ async def test_a_deletion_that_everybody_forgot_is_not_taken_in_again(store: Sto
     assert await store.owned.merge([tagged(ONE, old.stamp - 1), old]) == 2  # where it still deletes something
 
 
+_LATER = ("dropped", "foreign_roots", "foreign_blocks", "foreign_links")
+
+
 async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: Path, clock: Clock) -> None:
     async with open_store(tmp_path, clock=clock) as store:
         await store.put(Digest.of(b"kept"), b"kept")
         node_id = store.node_id
     older = sqlite3.connect(tmp_path / "catalog.db")
-    older.executescript("DROP TABLE records; DROP TABLE dropped; PRAGMA user_version = 1;")
+    older.executescript(
+        "DROP TABLE records; PRAGMA user_version = 1;" + "".join(f"DROP TABLE {one};" for one in _LATER)
+    )
     older.close()
     async with open_store(tmp_path, clock=clock) as store:
         assert (await store.load(Digest.of(b"kept")), store.node_id) == (b"kept", node_id)

@@ -1,0 +1,343 @@
+"""Which blocks answer a question about a DAG, one after another in depth-first order (Trustless Gateway specification).
+
+What is held as a blob is walked along its file; everything else block by block. Whatever a DAG claims, what is kept in
+memory of it is bounded, and so is how long a walk can be.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final
+
+from node.blobs import BlobFile
+from node.car import Inline
+from node.catalog import Holding, Visibility
+from node.cid import Cid, Codec
+from node.dagpb import Kind, PbLink, PbNode, parse_pb
+from node.errors import InvalidError, MismatchError, NotFoundError
+from node.formats import Scope, UnsupportedError
+from node.naming import Name
+from node.store import Block, Store
+
+MAX_DEPTH: Final = 256
+MAX_PENDING: Final = 100_000
+"""So many links may wait to be followed: a node of 2 MiB has half as many at most."""
+MAX_STEPS: Final = 1 << 20
+"""So many blocks a walk takes at most: 1 TiB of a file in blocks of 1 MiB."""
+MAX_SIZE: Final = 1 << 53
+_SLOW_BYTES: Final = 64 * 1024
+"""A longer node is read in a thread."""
+
+
+class NoSuchNameError(NotFoundError):
+    """A path names what a directory that is here does not have."""
+
+
+class BrokenDagError(MismatchError):
+    """A DAG contradicts itself, or is larger than any that is walked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a path leads: the blocks that it goes through, from the root on, and the one at its end."""
+
+    passed: tuple[Name, ...]
+    name: Name
+
+    @property
+    def roots(self) -> tuple[Name, ...]:
+        """One for each segment of the path, the root first."""
+        return (*self.passed, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What a block is the root of; `size` is a file's bytes. `holding` where the file is held as a blob."""
+
+    kind: Kind
+    size: int
+    holding: Holding | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it can be read as bytes; what a symlink has is where it points to."""
+        return self.kind in (Kind.FILE, Kind.RAW, Kind.SYMLINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block of a walk: `data`, or `length` bytes of an open `file` from `offset` on.
+
+    `name` is None for what is no block: bytes within a CID, or none where a file is about to be closed. `content` are
+    the file's bytes that it has from `at` on; None when the block itself is.
+    """
+
+    name: Name | None
+    length: int
+    data: bytes | None = None
+    file: BlobFile | None = None
+    offset: int = 0
+    at: int = 0
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A block still to be walked: how deep, where its bytes are in a file and how many its parent says that it has."""
+
+    name: Name
+    scope: Scope
+    depth: int = 0
+    at: int = 0
+    length: int | None = None
+    part: range | None = None
+    """Which bytes of the file are wanted; None for all."""
+    blob: tuple[BlobFile, int] | None = None
+    """The blob that has it, and where in the file that begins."""
+
+    @property
+    def covers(self) -> tuple[bytes, int, int]:
+        """Which block it is, and which of its file bytes are wanted; all of them are from 0 to -1."""
+        if self.part is None or self.length is None:
+            return self.name.raw, 0, -1
+        start, stop = max(self.part.start - self.at, 0), min(self.part.stop - self.at, self.length)
+        return self.name.raw, start, -1 if stop == self.length and not start else stop
+
+
+class Dags:
+    """The DAGs of a store, as far as `may_see` lets whoever asks see them."""
+
+    def __init__(self, store: Store, may_see: Callable[[Visibility], bool]) -> None:
+        self._store = store
+        self._may_see = may_see
+
+    async def block(self, cid: Cid) -> Block:
+        """A block.
+
+        Raises:
+            NotFoundError: when it is not here, or not for whoever asks.
+            UnreachableError: when the catalog cannot be read.
+        """
+        block = await self._store.block(cid)
+        if not self._may_see(block.visibility):
+            raise NotFoundError(f"{cid}: not here")
+        return block
+
+    async def holding(self, name: Name) -> Holding | None:
+        """The blob whose root a block is, if whoever asks may see it. Raises as `block`."""
+        if isinstance(name.block, Inline):
+            return None
+        holding = await self._store.find_cid(name.block)
+        return holding if holding is not None and self._may_see(holding.visibility) else None
+
+    async def resolve(self, root: Name, path: Sequence[str]) -> Target:
+        """Follow a path from directory to directory.
+
+        Raises:
+            NoSuchNameError: when a directory on the way has nothing of that name, or is none.
+            NotFoundError: when a block on the way is not here, or not for whoever asks.
+            UnsupportedError: when it goes through a sharded directory.
+            UnreachableError: when the catalog cannot be read.
+        """
+        passed: list[Name] = []
+        name = root
+        for segment in path:
+            node = None if name.codec is Codec.RAW else await self._node(name)
+            if node is not None and node.kind is Kind.SHARD:
+                raise UnsupportedError(f"{name}: paths through sharded directories (HAMT) are not followed")
+            found = None
+            if node is not None and node.kind is Kind.DIRECTORY:
+                found = next((link for link in node.links if link.name == segment), None)
+            if found is None:
+                raise NoSuchNameError(f"{name}: it has no {segment[:100]!r}")
+            passed.append(name)
+            name = Name(found.block, found.is_v0)
+        return Target(tuple(passed), name)
+
+    async def entity(self, name: Name) -> Entity:
+        """What a block is the root of.
+
+        Raises:
+            NotFoundError, UnreachableError: as `block`.
+            UnsupportedError, BrokenDagError: when the block cannot be read.
+        """
+        if (holding := await self.holding(name)) is not None:
+            return Entity(Kind.FILE, holding.size, holding)
+        if name.codec is Codec.RAW:
+            return Entity(Kind.FILE, (await self._piece(name)).length)
+        node = await self._node(name)
+        return Entity(node.kind, _size(node))
+
+    async def passed(self, target: Target) -> AsyncGenerator[Piece, None]:
+        """The blocks that a path goes through. Raises as `walk`."""
+        for name in target.passed:
+            if not isinstance(name.block, Inline):
+                yield await self._piece(name)
+
+    async def walk(
+        self, name: Name, scope: Scope, part: range | None = None, *, dups: bool
+    ) -> AsyncGenerator[Piece, None]:
+        """The blocks from one on, depth first; those of `part` alone where that is given and it is a file.
+
+        Without `dups` each comes once. Close it (`aclosing`) to stop early.
+
+        Raises:
+            NotFoundError: when one is not here, or not for whoever asks.
+            UnsupportedError: when one cannot be read.
+            BrokenDagError: when what one says of another is not so, or the DAG is larger than any that is walked.
+            UnreachableError: when the catalog cannot be read.
+        """
+        async with aclosing(self._walk(_Visit(name, scope, part=part), _Walked(dups))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _walk(self, first: _Visit, walked: "_Walked") -> AsyncGenerator[Piece, None]:
+        pending = [first]
+        while pending:
+            visit = pending.pop()
+            if walked.skips(visit):
+                continue
+            begins_blob = visit.blob is None and visit.scope is not Scope.BLOCK
+            if begins_blob and (holding := await self.holding(visit.name)) is not None:
+                _check_length(visit, holding.size)
+                async with self._store.read(holding.digest) as file:
+                    whole = replace(visit, blob=(file, visit.at), length=holding.size)
+                    async with aclosing(self._walk(whole, walked)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+                    yield Piece(None, 0, b"")  # what was not read yet has to be, before the file is closed
+                continue
+            piece, children = await self._step(visit)
+            if walked.is_new(visit):
+                yield piece
+            pending += reversed(children)
+            if len(pending) > MAX_PENDING:
+                raise BrokenDagError(f"the DAG has more than {MAX_PENDING} links waiting")
+
+    async def _step(self, visit: _Visit) -> tuple[Piece, Sequence[_Visit]]:
+        """One block, and what is to be walked behind it."""
+        name = visit.name
+        if visit.blob is not None and visit.length is not None and name.codec is Codec.RAW:
+            file, base = visit.blob
+            return Piece(name, visit.length, None, file, visit.at - base, visit.at), ()
+        piece = replace(await self._piece(name), at=visit.at)
+        if name.codec is Codec.RAW:
+            _check_length(visit, piece.length)
+            return piece, ()
+        if visit.scope is Scope.BLOCK:
+            return piece, ()
+        node = await _parsed(name, piece.data or b"")
+        if node.kind in (Kind.FILE, Kind.RAW):
+            _check_length(visit, _size(node))
+        return replace(piece, content=node.data), list(_children(visit, node))
+
+    async def _piece(self, name: Name) -> Piece:
+        if isinstance(name.block, Inline):
+            return Piece(None, len(name.block.data), name.block.data)
+        block = await self.block(name.block)
+        if block.within is None:
+            return Piece(name, block.length, block.data or b"")
+        async with self._store.read(block.within.digest) as file:
+            data = await asyncio.to_thread(_read, file, block.offset, block.length)
+        return Piece(name, block.length, data)
+
+    async def _node(self, name: Name) -> PbNode:
+        return await _parsed(name, (await self._piece(name)).data or b"")
+
+
+class _Walked:
+    """What a walk has seen already, and how long it is."""
+
+    def __init__(self, dups: bool) -> None:
+        self._dups = dups
+        self._sent: set[bytes] = set()
+        self._below: set[tuple[bytes, int, int]] = set()
+        """Nodes, and the part of each, below which everything was sent."""
+        self._steps = 0
+
+    def skips(self, visit: _Visit) -> bool:
+        """Whether nothing new is to come from a block on; counts it.
+
+        Raises:
+            BrokenDagError: when the walk is longer than any.
+        """
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise BrokenDagError(f"the DAG has more than {MAX_STEPS} blocks")
+        block = visit.name.block
+        if self._dups or isinstance(block, Inline) or visit.name.raw not in self._sent:
+            return False
+        return block.codec is Codec.RAW or visit.covers in self._below
+
+    def is_new(self, visit: _Visit) -> bool:
+        """Whether a block is to be sent; remembers it."""
+        block = visit.name.block
+        if self._dups or isinstance(block, Inline):
+            return True
+        if block.codec is not Codec.RAW:
+            self._below.add(visit.covers)
+        known = len(self._sent)
+        self._sent.add(visit.name.raw)
+        return len(self._sent) > known
+
+
+def _children(visit: _Visit, node: PbNode) -> Iterator[_Visit]:
+    """What is to be walked behind a node, in its order.
+
+    Raises:
+        BrokenDagError: when they are deeper than any DAG that is walked.
+    """
+    if visit.depth == MAX_DEPTH and node.links:
+        raise BrokenDagError(f"the DAG is more than {MAX_DEPTH} blocks deep")
+    below = replace(visit, depth=visit.depth + 1)
+    if node.kind in (Kind.FILE, Kind.RAW):
+        at = visit.at + len(node.data)
+        for link, size in zip(node.links, node.sizes, strict=True):
+            if visit.part is None or (at < visit.part.stop and at + size > visit.part.start):
+                yield replace(below, name=_name(link), at=at, length=size)
+            at += size
+        return
+    width = len(f"{max(node.fanout, 1) - 1:x}")
+    for link in node.links:
+        if visit.scope is Scope.ALL or (node.kind is Kind.SHARD and len(link.name) == width):
+            yield replace(below, name=_name(link), at=0, length=None, part=None, blob=None)
+
+
+def _name(link: PbLink) -> Name:
+    return Name(link.block, link.is_v0)
+
+
+def _size(node: PbNode) -> int:
+    """The file bytes of a node.
+
+    Raises:
+        BrokenDagError: when there are more than any file has.
+    """
+    size = len(node.data) + sum(node.sizes)
+    if size > MAX_SIZE:
+        raise BrokenDagError(f"the DAG says that it has {size} bytes")
+    return size
+
+
+def _check_length(visit: _Visit, length: int) -> None:
+    if visit.length is not None and visit.length != length:
+        raise BrokenDagError(f"{visit.name}: it has {length} bytes, its parent says {visit.length}")
+
+
+async def _parsed(name: Name, data: bytes) -> PbNode:
+    try:
+        return parse_pb(data) if len(data) <= _SLOW_BYTES else await asyncio.to_thread(parse_pb, data)
+    except InvalidError as error:
+        raise UnsupportedError(f"{name}: {error}") from None
+
+
+def _read(file: BlobFile, offset: int, length: int) -> bytes:
+    try:
+        data = os.pread(file.fileno(), length, offset)
+    except OSError as error:
+        raise NotFoundError(f"{file.holding.digest}: cannot be read now: {error.strerror}") from None
+    if len(data) != length:
+        raise NotFoundError(f"{file.holding.digest}: its file is shorter than it was")
+    return data
