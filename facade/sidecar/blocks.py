@@ -14,10 +14,10 @@ from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
 from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.formats import RAW_BLOCK
 from node.http import FileRange
 from node.lent import LentLeaf
 from node.sending import HasFileno
-from node.serve import RAW_BLOCK
 from node.store import Store
 from node.visibility import Visibility
 

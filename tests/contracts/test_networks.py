@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from node.ipfs.embedded import Embedded
+from node.ipfs.ipfshttpclient.network import open_ipfshttpclient
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Timings, open_kubo
 from node.store import open_store
@@ -32,6 +33,19 @@ class TestKubo(DaemonContract):
         async with (
             open_store(tmp_path / "data") as store,
             open_kubo(store, Endpoint(kubo.rpc, gateway=kubo.gateway), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)
+
+
+class TestIpfsHttpClient(DaemonContract):
+    """A real Kubo, by way of ipfshttpclient."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path, kubo: Kubo) -> AsyncIterator[Published]:
+        async with (
+            open_store(tmp_path / "data") as store,
+            open_ipfshttpclient(store, Endpoint(kubo.rpc), QUICK) as network,
         ):
             await network.health()
             yield Published(network, store)
