@@ -69,6 +69,7 @@ class Metrics:
         self._set_aside: Callable[[], int] | None = None
         self._breakers: Callable[[], Mapping[Endpoint, BreakerState]] | None = None
         self._quotas: Callable[[], Mapping[tuple[Endpoint, bool], Quota]] | None = None
+        self._ipfs: Callable[[], tuple[bool, int, int]] | None = None
 
     def served(self, source: str, size: int) -> None:
         """`size` bytes of manifests or blobs went to a runtime; `source` is one of SOURCES."""
@@ -122,6 +123,12 @@ class Metrics:
         self._breakers = breakers
         self._quotas = quotas
 
+    def watch_ipfs(self, numbers: Callable[[], tuple[bool, int, int]]) -> None:
+        """Read these when scraped: whether the IPFS daemon can be used, and how many blobs were offered to it, and
+        withdrawn, since the start.
+        """
+        self._ipfs = numbers
+
     def collect(self) -> "Iterable[Metric]":
         """The families for one scrape, under the names of the design's section 10 (a prometheus_client collector)."""
         from facade import exposition
@@ -142,6 +149,7 @@ class Metrics:
         yield exposition.gauge("layermesh_store_blobs", "Blobs on disk.", _now(self._store_blobs))
         yield exposition.gauges("layermesh_peers", "Peers by state.", "state", _all(PEER_STATES, self._peers))
         yield exposition.gauge("layermesh_peers_set_aside", "Peers that are not asked now.", _now(self._set_aside))
+        yield from self._collect_ipfs()
         yield exposition.counters(
             "http_server_requests", "Requests answered.", ("listener", "method", "code"), self._server.items()
         )
@@ -158,6 +166,16 @@ class Metrics:
             ("target",),
             {(key,): (one.cumulative(), one.total_s) for key, one in self._client_s.items()},
         )
+
+    def _collect_ipfs(self) -> "Iterable[Metric]":
+        from facade import exposition
+
+        if self._ipfs is None:
+            return
+        usable, offered, withdrawn = self._ipfs()
+        yield exposition.gauge("layermesh_ipfs_up", "1 while the IPFS daemon can be used.", float(usable))
+        counts = {"offered": offered, "withdrawn": withdrawn}
+        yield exposition.counter("layermesh_ipfs_blobs", "Blobs published to the IPFS daemon.", "change", counts)
 
     def _collect_endpoints(self) -> "Iterable[Metric]":
         from facade import exposition

@@ -13,6 +13,7 @@ import msgspec
 
 from cluster.cluster import PeerState, PeerStatus
 from facade.clock import ClockWatch
+from facade.kubo import RunningKubo
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
 from facade.upstream.breaker import BreakerState
@@ -66,6 +67,24 @@ class UpstreamReport(msgspec.Struct, frozen=True):
     endpoints: list[EndpointReport]
 
 
+class IpfsReport(msgspec.Struct, frozen=True):
+    """The IPFS network. `state` says in words how it is; what follows is known of a daemon's alone.
+
+    `offered` and `withdrawn` count blobs since the start; `in_step` while there is nothing to be published.
+    """
+
+    network: str
+    state: str
+    usable: bool
+    url: str | None = None
+    version: str | None = None
+    peer_id: str | None = None
+    gateway: str | None = None
+    offered: int | None = None
+    withdrawn: int | None = None
+    in_step: bool | None = None
+
+
 class StatusReport(msgspec.Struct, frozen=True):
     """A node at a glance; sizes in bytes, times in seconds."""
 
@@ -84,6 +103,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     served_bytes: dict[str, int]
     fetched_bytes: dict[str, int]
     upstreams: list[UpstreamReport]
+    ipfs: IpfsReport
     warnings: list[str]
 
 
@@ -134,6 +154,8 @@ class Running:
     clock: ClockWatch
     started: float
     """`time.monotonic()` at the start."""
+    kubo: RunningKubo | None = None
+    """The Kubo that stands for the IPFS network; None for the embedded one."""
 
     def peers_by_state(self) -> dict[str, int]:
         """How many peers are in each state, every state named."""
@@ -164,6 +186,7 @@ async def status(node: Running) -> StatusReport:
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
         upstreams=[_upstream(node, config) for config in node.upstreams],
+        ipfs=ipfs(node.kubo),
         warnings=[
             *_disk_warnings(free, node.data),
             *([node.clock.warning] if node.clock.warning else []),
@@ -171,6 +194,7 @@ async def status(node: Running) -> StatusReport:
             *_peer_warnings(node.cluster.peers()),
             *await _conflict_warnings(node),
             *_upstream_warnings(node),
+            *_ipfs_warnings(node.kubo),
         ],
     )
 
@@ -193,6 +217,34 @@ def peers(node: Running) -> list[PeerReport]:
         )
         for peer in node.cluster.peers()
     ]
+
+
+def ipfs(running: RunningKubo | None) -> IpfsReport:
+    """The IPFS network now, as it was when it was looked at last."""
+    if running is None:
+        return IpfsReport("embedded", "the node itself", usable=True)
+    kubo, publisher = running.kubo, running.publisher
+    working = "in step" if publisher.in_step else "publishing"
+    return IpfsReport(
+        network="kubo",
+        state=kubo.known.trouble or working,
+        usable=kubo.usable,
+        url=str(running.endpoint),
+        version=kubo.known.version or None,
+        peer_id=kubo.known.identity or None,
+        gateway=str(kubo.gateway) if kubo.usable else None,
+        offered=publisher.offered,
+        withdrawn=publisher.withdrawn,
+        in_step=publisher.in_step,
+    )
+
+
+def _ipfs_warnings(running: RunningKubo | None) -> list[str]:
+    if running is None:
+        return []
+    known, trouble = running.kubo.known, running.publisher.trouble
+    said = (known.trouble, known.note, trouble if known.trouble is None and known.note is None else None)
+    return [f"ipfs: {each}" for each in said if each is not None]
 
 
 def _upstream(node: Running, config: UpstreamConfig) -> UpstreamReport:

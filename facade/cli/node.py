@@ -25,6 +25,8 @@ from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
 from facade.hosts import foreign
+from facade.ipfs import NO_IPFS
+from facade.kubo import RunningKubo, run_kubo
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
 from facade.registry.client_logins import ClientLogins
@@ -58,8 +60,9 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         open_store(wiring.data) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
+        _kubo(wiring, store, cluster) as kubo,
         Background() as background,
-        open_registry(store, cluster, upstreams, facade, metrics, gate) as registry,
+        open_registry(store, cluster, upstreams, facade, metrics, gate, kubo.source if kubo else NO_IPFS) as registry,
     ):
         tls = _look_after(background, clock, guarding, logins)
         running = Running(
@@ -77,6 +80,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             readiness=Readiness(),
             clock=clock,
             started=started,
+            kubo=kubo,
         )
         _watch(metrics, running, store, cluster, upstreams)
         admin = {"admin": _admin_app(running, store, cluster, registry)}
@@ -88,6 +92,15 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+@asynccontextmanager
+async def _kubo(wiring: Wiring, store: Store, cluster: Cluster) -> AsyncIterator[RunningKubo | None]:
+    if wiring.kubo is None:
+        yield None
+        return
+    async with run_kubo(wiring.kubo, store, cluster) as running:
+        yield running
 
 
 def _upstreams(wiring: Wiring, metrics: Metrics) -> Upstreams:
@@ -125,6 +138,8 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
         lambda: sum(peer.set_aside is not None for peer in cluster.peers()),
     )
     metrics.watch_upstreams(running.breakers, lambda: upstreams.quotas)
+    if running.kubo is not None:
+        metrics.watch_ipfs(running.kubo.numbers)
 
 
 def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:

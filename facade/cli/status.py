@@ -42,6 +42,7 @@ def _show(answer: dict[str, Any]) -> None:
             ),
             ("served", served or "nothing yet"),
             ("peers", peers),
+            ("ipfs", _ipfs(answer["ipfs"])),
             *(("warning", warning) for warning in answer["warnings"]),
         ]
     )
@@ -50,6 +51,13 @@ def _show(answer: dict[str, Any]) -> None:
         ("UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"),
         (row for upstream in answer["upstreams"] for row in _rows(upstream)),
     )
+
+
+def _ipfs(ipfs: dict[str, Any]) -> str:
+    if ipfs["url"] is None:
+        return str(ipfs["network"])
+    about = f"{ipfs['network']} {ipfs['version'] or ''}".strip()
+    return f"{about} at {ipfs['url']}: {ipfs['state']}, {ipfs['offered']} blobs published"
 
 
 def _rows(upstream: dict[str, Any]) -> Iterator[tuple[object, ...]]:

@@ -15,6 +15,7 @@ from facade.registry.access import Pattern
 from facade.settings import Address
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError
+from node.ipfs.kubo.endpoint import parse_rpc
 
 _PORT: Final = re.compile("[0-9]{1,5}")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
@@ -39,6 +40,27 @@ class Url(str):
             fine = False
         if not fine:
             raise ValueError("http://HOST:PORT or https://HOST[:PORT] is expected")
+        return cls(text)
+
+
+class IpfsTarget(str):
+    """The IPFS network of a node: its own, or a Kubo's."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check the network's name, and where its RPC is.
+
+        Raises:
+            ValueError: saying what is expected.
+        """
+        network, _, rpc = text.partition("=")
+        if network == "kubo":
+            try:
+                parse_rpc(rpc)
+            except InvalidError as error:
+                raise ValueError(f"embedded or kubo=URL; as URL {error}") from None
+        elif text != "embedded":
+            raise ValueError("embedded or kubo=URL is expected, such as kubo=http://127.0.0.1:5001")
         return cls(text)
 
 
@@ -136,6 +158,10 @@ class NodeTable(msgspec.Struct, frozen=True):
     name: NodeName | None = None
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    ipfs: IpfsTarget = IpfsTarget("embedded")
+    ipfs_auth_file: Path | None = None
+    ipfs_ca_file: Path | None = None
+    ipfs_gateway: Url | None = None
 
 
 class ClusterTable(msgspec.Struct, frozen=True):
@@ -208,7 +234,7 @@ def decode(kind: type, value: object) -> Any:
         raise ValueError("text is expected")
     if kind is Path:
         return _path(value)
-    if issubclass(kind, Listen | InterfaceAddress | Url | NodeName | TagRule | RepositoryPattern):
+    if issubclass(kind, Listen | InterfaceAddress | Url | IpfsTarget | NodeName | TagRule | RepositoryPattern):
         return kind.parse(value)
     raise NotImplementedError(kind)
 

@@ -13,13 +13,14 @@ from yarl import URL
 from cluster.config import ClusterConfig
 from facade.cli.files import read_file
 from facade.cli.guarding import Guarding, check_exposure, read_guarding
-from facade.cli.tables import Configuration, UpstreamTable, default_data, default_name
+from facade.cli.tables import Configuration, NodeTable, UpstreamTable, default_data, default_name
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
 from facade.upstream.keyring import CredentialsFile
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError, StartError
+from node.ipfs.kubo.endpoint import Endpoint, parse_authorization, parse_rpc
 
 SHORTEST_SECRET: Final = 16
 LONGEST_SECRET: Final = 64 * 1024
@@ -38,6 +39,8 @@ class Wiring:
     tls: Mapping[str, ssl.SSLContext]
     """By namespace, for those that have an authority of their own."""
     guarding: Guarding
+    kubo: Endpoint | None
+    """The Kubo that stands for the IPFS network; None for the embedded one."""
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -92,7 +95,52 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
             if table.ca_file is not None
         },
         guarding=guarding,
+        kubo=kubo_endpoint(configuration.node),
     )
+
+
+def kubo_endpoint(table: NodeTable) -> Endpoint | None:
+    """The Kubo that is named, with its login; None for the embedded network.
+
+    Raises:
+        StartError: when a file cannot be read, or others can read the login.
+        InvalidError: naming what is wrong, never a secret.
+    """
+    network, _, rpc = table.ipfs.partition("=")
+    if network != "kubo":
+        for name in ("ipfs_auth_file", "ipfs_ca_file", "ipfs_gateway"):
+            if getattr(table, name) is not None:
+                raise InvalidError(f"[node] {name} is for a Kubo: name that with --ipfs kubo=URL")
+        return None
+    url, socket = parse_rpc(rpc)
+    if table.ipfs_gateway is not None and URL(table.ipfs_gateway).scheme != "http":
+        raise InvalidError(f"[node] ipfs_gateway = {table.ipfs_gateway!r}: http://HOST:PORT is expected")
+    return Endpoint(
+        url,
+        socket,
+        authorization=read_kubo_login(table.ipfs_auth_file) if table.ipfs_auth_file else None,
+        tls=read_authority(table.ipfs_ca_file) if table.ipfs_ca_file else None,
+        gateway=URL(table.ipfs_gateway).origin() if table.ipfs_gateway else None,
+    )
+
+
+def read_kubo_login(path: Path) -> str:
+    """The header for the login that a file holds.
+
+    Raises:
+        StartError: when it cannot be read, or everybody can.
+        InvalidError: when it holds no login.
+    """
+    try:
+        data, mode = read_file(path, LONGEST_SECRET)
+    except InvalidError as error:
+        raise StartError(f"login file {path}: it {error}") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise StartError(f"login file {path}: everybody on this machine can read or write it: chmod 600 {path}")
+    try:
+        return parse_authorization(data.decode("ascii", "replace"))
+    except InvalidError as error:
+        raise InvalidError(f"login file {path}: {error}") from None
 
 
 def upstreams(tables: Mapping[str, UpstreamTable]) -> tuple[UpstreamConfig, ...]:

@@ -11,6 +11,7 @@ from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Timings, open_kubo
 from node.store import open_store
 from tests.contracts.networks import DaemonContract, NetworkContract, Published
+from tests.fakes.kubo import fake_kubo
 from tests.kubo.daemon import Kubo
 
 QUICK = Timings(swarm_s=0.5, pin_stall_s=0.5)
@@ -46,6 +47,20 @@ class TestIpfsHttpClient(DaemonContract):
         async with (
             open_store(tmp_path / "data") as store,
             open_ipfshttpclient(store, Endpoint(kubo.rpc), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)
+
+
+class TestFakeKubo(DaemonContract):
+    """The Kubo of the wire tests."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
+        async with (
+            fake_kubo() as fake,
+            open_store(tmp_path / "data") as store,
+            open_kubo(store, Endpoint(fake.rpc), QUICK) as network,
         ):
             await network.health()
             yield Published(network, store)

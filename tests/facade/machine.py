@@ -15,6 +15,8 @@ from yarl import URL
 
 from cluster.cluster import Cluster, open_cluster
 from cluster.config import ClusterConfig, Timings
+from facade.ipfs import NO_IPFS, Ipfs
+from facade.kubo import RunningKubo, run_kubo
 from facade.metrics import Metrics
 from facade.registry.app import Registry, open_registry
 from facade.registry.gate import Gate
@@ -24,15 +26,19 @@ from facade.upstream.client import Limits, Upstreams
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from node.digest import Digest
+from node.ipfs.kubo.endpoint import Endpoint
+from node.ipfs.kubo.kubo import Timings as KuboTimings
 from node.serve import gateway_routes
 from node.store import Store, open_store
 from tests.fakes.certificates import trusting
+from tests.fakes.kubo import FakeKubo
 from tests.fakes.registry import FakeRegistry
 
 QUICK_WAITS = Waits(
     patience_s=12.0, strangers_s=5.0, look_s=1.0, answer_s=3.0, fallback_s=2.0, nearby_s=2.0, progress_s=5.0
 )
 QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.5, stall_s=1.0, document_s=3.0, aside_s=0.5)
+QUICK_KUBO = KuboTimings(look_every_s=0.1, look_again_s=0.1, look_s=0.5, swarm_s=1.0, pin_stall_s=1.0)
 QUICK_TIMINGS = Timings(
     probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=1.0
 )
@@ -65,6 +71,14 @@ class Machine:
     facade: str
     docker: str
     mesh: str
+    daemon: RunningKubo | None = None
+    """What works with its Kubo, where it has one."""
+
+    @property
+    def kubo(self) -> RunningKubo:
+        """The same, of a node that was given one."""
+        assert self.daemon is not None, "this node has no Kubo"
+        return self.daemon
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Pulled:
         """Ask the facade listener; `path` begins behind its address."""
@@ -142,6 +156,16 @@ async def _run(
     await web.SockSite(runner, bound, ssl_context=tls).start()
 
 
+async def _kubo(
+    stack: AsyncExitStack, fake: FakeKubo | None, store: Store, cluster: Cluster
+) -> tuple[RunningKubo | None, Ipfs]:
+    if fake is None:
+        return None, NO_IPFS
+    running = run_kubo(Endpoint(fake.rpc), store, cluster, timings=QUICK_KUBO, introduce_every_s=0.1)
+    daemon = await stack.enter_async_context(running)
+    return daemon, daemon.source
+
+
 def _url(bound: socket.socket, tls: ssl.SSLContext | None = None) -> str:
     return f"{'https' if tls else 'http'}://127.0.0.1:{bound.getsockname()[1]}"
 
@@ -191,6 +215,7 @@ async def machine(
     tls: ssl.SSLContext | None = None,
     limits: Limits = QUICK_LIMITS,
     timings: Timings = QUICK_TIMINGS,
+    kubo: FakeKubo | None = None,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
@@ -211,8 +236,10 @@ async def machine(
         app = mesh_app(store, cluster)
         await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate))
+        daemon, ipfs = await _kubo(stack, kubo, store, cluster)
+        served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)
         session = await stack.enter_async_context(_client(tls))
-        yield Machine(store, cluster, served, metrics, session, _url(facade, tls), _url(docker, tls), _url(mesh))
+        urls = (_url(facade, tls), _url(docker, tls), _url(mesh))
+        yield Machine(store, cluster, served, metrics, session, *urls, daemon)

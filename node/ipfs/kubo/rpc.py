@@ -1,6 +1,7 @@
 """Kubo's RPC (`/api/v0`) over TCP, TLS or a unix socket: one command, one answer, every wait and size bounded."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -200,7 +201,8 @@ def one_line(text: bytes) -> str:
 
 
 def _strerror(error: aiohttp.ClientConnectorError) -> str:
-    return (error.strerror or type(error.os_error).__name__).lower()
+    number = error.os_error.errno
+    return os.strerror(number).lower() if number and number > 0 else _said(error)
 
 
 def _said(error: Exception) -> str:

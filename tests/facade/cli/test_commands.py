@@ -43,8 +43,21 @@ STATUS = {
             ],
         }
     ],
+    "ipfs": {
+        "network": "kubo",
+        "state": "in step",
+        "usable": True,
+        "url": "http://127.0.0.1:5001",
+        "version": "0.43.0",
+        "peer_id": "12D3KooW",
+        "gateway": "http://127.0.0.1:8080",
+        "offered": 2,
+        "withdrawn": 0,
+        "in_step": True,
+    },
     "warnings": ["eth9: no multicast"],
 }
+KUBO = "kubo 0.43.0 at http://127.0.0.1:5001: in step, 2 blobs published"
 PEER = {
     "id": "1" * 32,
     "name": "left\x1b[31m",
@@ -195,7 +208,15 @@ def test_the_environment_and_the_file_name_the_node(
 def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> None:
     assert run(["status", "--admin", admin]) == 0
     out = capsys.readouterr().out
-    for text in ("ready", "2 min", "2 blobs, 2.0 KiB; 1.0 GiB free", "1.0 KiB local", "2 alive", "eth9: no multicast"):
+    for text in (
+        "ready",
+        "2 min",
+        "2 blobs, 2.0 KiB; 1.0 GiB free",
+        "1.0 KiB local",
+        "2 alive",
+        "eth9: no multicast",
+        KUBO,
+    ):
         assert text in out
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],

@@ -159,7 +159,11 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("facade = 1", "facade = 1: a section [facade] is expected"),
         ("[facade]\nlissen = 'x'", "[facade] lissen is not known; did you mean listen?"),
         ("[facade]\njoin = []", "[facade] join is not known; did you mean [cluster] join?"),
-        ("[node]\nzzz = 1", "[node] zzz is not known; known are data, name, log, log_level"),
+        (
+            "[node]\nzzz = 1",
+            "[node] zzz is not known; known are data, name, ipfs, ipfs_auth_file, ipfs_ca_file,"
+            " ipfs_gateway, log, log_level",
+        ),
         ("[facade]\nlisten = 5050", "[facade] listen = 5050: text is expected"),
         ("[facade]\nlisten = 'localhost'", "[facade] listen = 'localhost': HOST:PORT is expected"),
         ("[facade]\ndocker_mirror = true", "[facade] docker_mirror = true: text is expected, or off"),

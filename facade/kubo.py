@@ -1,0 +1,67 @@
+"""The Kubo beside a running node: looked at, published to, introduced to those of other nodes, and reported on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from cluster.cluster import Cluster
+from facade.background import Background
+from facade.ipfs import KuboSource
+from node.errors import LayermeshError
+from node.ipfs.kubo.endpoint import Endpoint
+from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, Kubo, Timings, open_kubo
+from node.ipfs.kubo.peering import Peering
+from node.ipfs.publisher import Publisher
+from node.store import Store
+
+log = structlog.get_logger(__name__)
+INTRODUCE_EVERY_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningKubo:
+    """The parts of it that people ask about, and the source that pulls use."""
+
+    endpoint: Endpoint
+    kubo: Kubo
+    publisher: Publisher
+    source: KuboSource
+
+    def numbers(self) -> tuple[bool, int, int]:
+        """Whether it can be used, and how many blobs were offered to it and withdrawn since the start."""
+        return self.kubo.usable, self.publisher.offered, self.publisher.withdrawn
+
+
+@asynccontextmanager
+async def run_kubo(
+    endpoint: Endpoint,
+    store: Store,
+    cluster: Cluster,
+    *,
+    timings: Timings = DEFAULT_TIMINGS,
+    introduce_every_s: float = INTRODUCE_EVERY_S,
+) -> AsyncIterator[RunningKubo]:
+    """Work with the Kubo at `endpoint` until the context ends; it need not be there, now or ever."""
+    async with open_kubo(store, endpoint, timings) as kubo, Background() as background:
+        publisher = Publisher(store, kubo)
+        background.start(kubo.run(), "look at kubo")
+        background.start(publisher.run(), "publish to kubo")
+        background.start(_introduce(kubo, cluster, introduce_every_s), "introduce kubo")
+        yield RunningKubo(endpoint, kubo, publisher, KuboSource(store, cluster, kubo))
+
+
+async def _introduce(kubo: Kubo, cluster: Cluster, every_s: float) -> None:
+    """Tell the peers of it, and it of the peers'."""
+    peering = Peering(kubo.daemon)
+    while True:
+        cluster.introduce(kubo.peer)
+        if kubo.usable and kubo.peer is not None:
+            try:
+                await peering.keep(kubo.peer.peer_id, cluster.introduced())
+            except LayermeshError as error:
+                log.debug("kubo was not introduced", why=str(error))
+        await asyncio.sleep(every_s)
