@@ -13,7 +13,7 @@ from facade.upstream.client import Passage
 from node.digest import Hasher
 from node.errors import LayermeshError, MismatchError, UnreachableError
 from node.http import RangeError
-from node.sending import file_sender
+from node.sending import HasFileno, file_sender
 from node.source import BlobSource, Wanted
 
 _READ_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ def cut(request: web.BaseRequest) -> None:
 
 
 async def send_file(
-    request: web.BaseRequest, response: web.StreamResponse, reader: Reader, start: int, count: int
+    request: web.BaseRequest, response: web.StreamResponse, reader: HasFileno, start: int, count: int
 ) -> None:
     """Send `count` bytes of a growing file, from `start` on, as a piece of the body; by the kernel where it can.
 

@@ -9,7 +9,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from facade.metrics import Metrics
-from facade.sidecar.fetch import Part
+from facade.registry.passing import cut, send_file
+from facade.sidecar.fetch import Fetch, Part
 from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
@@ -24,6 +25,8 @@ from node.visibility import Visibility
 log = structlog.get_logger(__name__)
 BLOCK_S: Final = 8.0
 """So long a block is waited for; Kubo waits 10 s for the head of an answer."""
+LATE_S: Final = 19.0
+"""So long a leaf may come behind its head; Kubo waits 30 s for the whole of an answer."""
 ANSWER_S: Final = 60.0
 """A block that its client did not take within this time is cut; Kubo gives up after 30 s."""
 MOST_WAITING: Final = 512
@@ -98,7 +101,7 @@ class Blocks:
             async with asyncio.timeout(BLOCK_S):
                 part = await fetch.part(cid)
         except TimeoutError:
-            raise UnreachableError(f"no peer gave it within {BLOCK_S:g} s") from None
+            return await self._late(request, cid, fetch)
         if part is None:  # the blob landed just now, or nobody gives it
             lent = await self._store.lent.block(cid)
             return None if lent is None else await self._stored(request, cid, lent)
@@ -106,6 +109,29 @@ class Blocks:
             return self._bytes(cid, part, SourceName.PEER)
         with closing(part):
             return await self._file(request, cid, part, part, SourceName.PEER)
+
+    async def _late(self, request: web.Request, cid: Cid, fetch: Fetch) -> web.StreamResponse:
+        """Say that a leaf comes, and send it once it has: after a 404 Kubo would not ask again for a minute."""
+        length = fetch.length(cid)
+        if length is None:
+            raise UnreachableError(f"no peer gave it within {BLOCK_S:g} s")
+        response = _with(web.StreamResponse(), cid, SourceName.PEER)
+        response.content_length = length
+        await response.prepare(request)
+        try:
+            async with asyncio.timeout(LATE_S):
+                part = await fetch.part(cid)
+            if not isinstance(part, Part):
+                raise ConnectionResetError("no peer gave it")
+            with closing(part):
+                await send_file(request, response, part, part.offset, part.length)
+        except (TimeoutError, ConnectionError) as error:
+            log.info("block cut", cid=str(cid), why=str(error) or "it came too late")
+            cut(request)  # Kubo asks again at once
+        else:
+            self._metrics.served(SourceName.PEER, length)
+            await response.write_eof()
+        return response
 
     async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse:
         if isinstance(lent, bytes):

@@ -74,6 +74,11 @@ class Fetch:
         self._ended = True
         self._moved.beat()
 
+    def length(self, cid: Cid) -> int | None:
+        """How long a leaf is that is known to come; None for any other block."""
+        index = self._leaves.get(cid.hash) if cid.codec is Codec.RAW else None
+        return None if self._dag is None or index is None or self._ended else self._dag.leaf(index).length
+
     async def part(self, cid: Cid) -> Part | bytes | None:
         """Wait for a block: a leaf, or an interior node's bytes. None when the fetch ended before it came."""
         self.waiting += 1

@@ -21,7 +21,7 @@ from node.store import Store
 from node.visibility import Proof, Visibility
 
 log = structlog.get_logger(__name__)
-MOST_AT_ONCE: Final = 4
+MOST_AT_ONCE: Final = 16
 MOST_IN_ALL: Final = 64
 """So many are under way or wait for their turn; whoever asks for a further one is told that it is not here."""
 

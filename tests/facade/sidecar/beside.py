@@ -1,5 +1,6 @@
 """A node with its Kubo sidecar, on loopback."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Sidecar:
     node: Machine
     session: aiohttp.ClientSession
     metrics: Metrics
+    address: Address
 
     async def provided(self, cid: Cid) -> bool:
         """Whether the node says that it has a block."""
@@ -65,12 +67,14 @@ async def sidecar(
         Background() as background,
     ):
         counting = counted("kubo-sidecar", metrics)
-        here = Address("127.0.0.1", 0)
+        bound = socket.create_server(("127.0.0.1", 0))
+        here = Address(*bound.getsockname())
         app = sidecar_app(node.store, node.cluster, background, metrics, here, Waits(), counting)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
-            yield Sidecar(node, session, metrics)
-        await runner.cleanup()
+        await web.SockSite(runner, bound).start()
+        try:
+            async with aiohttp.ClientSession(f"http://{here}", connector=aiohttp.TCPConnector(limit=0)) as session:
+                yield Sidecar(node, session, metrics, here)
+        finally:
+            await runner.cleanup()
