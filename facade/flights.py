@@ -12,7 +12,7 @@ from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import Metrics
 from facade.neighbours import Neighbours
 from facade.settings import Waits
-from facade.sources import Attempt, Offer, Plan, SourceName, done_in_time, next_plan, offers
+from facade.sources import Attempt, NetworkName, Offer, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.reference import OWN
@@ -166,6 +166,9 @@ class Flights:
         """Fetch from peers, or from the IPFS network, where nobody may have it: its first byte must come soon."""
         if offer.file is None:
             await self._cluster.fetch(flight.wanted, offer.holders, flight)
+            return
+        if offer.file.network is NetworkName.GATEWAYS:  # these ask before they fetch, and wait for nobody who is silent
+            await self._ipfs.fetch(flight.wanted, offer.file, flight)
             return
         loop = asyncio.get_running_loop()
         had, limit_s = flight.received, self._waits.fallback_s if offer.late else self._waits.swarm_s

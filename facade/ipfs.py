@@ -1,31 +1,25 @@
-"""The IPFS network as a source of blobs: what is worth asking it for, and how a blob comes from it.
-
-Asking a swarm for a CID tells the swarm of it. So it is asked only for what anybody may have: what was proved public
-for the repository that wants it, or what a peer says that anybody may have.
-"""
+"""The IPFS network as a source of blobs: what is worth asking it for, and how a blob comes from it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
-from cluster.cluster import Cluster, Holder
+from cluster.cluster import Cluster
 from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError
 from cluster.swarm.swarm import Faults, Source, Swarm
+from facade.mappings import Mappings, cid_of_small
 from facade.sources import NetworkFile, Offer, SourceName
 from node.cid import Cid
-from node.digest import Algorithm, Digest
+from node.digest import Digest
 from node.errors import LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.kubo.kubo import Kubo
 from node.reference import OWN, Repository
 from node.source import Sink, Wanted
 from node.store import Store
-from node.unixfs import LEAF_BYTES
-from node.visibility import Visibility
 
 log = structlog.get_logger(__name__)
 MOST_OFFERS: Final = 2
@@ -33,16 +27,6 @@ LOOK_S: Final = 0.3
 """How long the swarm may take to show that somebody has a block."""
 
 _PINNED_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    """A CID that a blob may have. `vouched`: somebody says that he has it."""
-
-    cid: Cid
-    size: int
-    believed: bool
-    vouched: bool
 
 
 class Ipfs(Protocol):
@@ -98,7 +82,7 @@ class KuboSource:
 
     def __init__(self, store: Store, cluster: Cluster, kubo: Kubo) -> None:
         self._store = store
-        self._cluster = cluster
+        self._mappings = Mappings(store, cluster)
         self._kubo = kubo
         self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
 
@@ -107,7 +91,7 @@ class KuboSource:
         if not self._kubo.usable or wanted.repository.namespace == OWN:
             return ()
         found: dict[Cid, Offer] = {}
-        for one in await self._mappings(wanted):
+        for one in await self._mappings.of(wanted):
             if one.cid in found or len(found) == MOST_OFFERS:
                 continue
             file = NetworkFile(one.cid, one.size, here=await self._kubo.here(one.cid))
@@ -129,10 +113,10 @@ class KuboSource:
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
-        cid = _cid_of_small(digest)
-        if not self._kubo.usable or cid is None or not await self._may_ask(repository, digest):
+        cid = cid_of_small(digest)
+        if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        if not (late or self._named(digest) or await self._kubo.here(cid)):
+        if not (late or self._mappings.named(digest) or await self._kubo.here(cid)):
             return None
         return await self._block(cid)
 
@@ -143,33 +127,6 @@ class KuboSource:
             if offer.file is not None and (offer.file.here or await self._block(offer.file.cid) is not None):
                 return True
         return False
-
-    async def _mappings(self, wanted: Wanted) -> list[_Mapping]:
-        """What CIDs the blob may have; those that are believed first."""
-        if not await self._may_ask(wanted.repository, wanted.digest):
-            return []
-        known: list[_Mapping] = []
-        named = self._named(wanted.digest)
-        cid = _cid_of_small(wanted.digest)
-        if cid is not None and wanted.size is not None and wanted.size <= LEAF_BYTES:
-            known.append(_Mapping(cid, wanted.size, believed=True, vouched=bool(named)))
-        elif (dropped := await self._store.dropped(wanted.digest)) is not None:
-            vouched = any(each.cid == dropped[0] for each in named)
-            known.append(_Mapping(*dropped, believed=True, vouched=vouched))
-        known += [_Mapping(each.cid, each.size, each.member, vouched=True) for each in named]
-        return [each for each in known if wanted.size in (None, each.size)]
-
-    def _named(self, digest: Digest) -> list[Holder]:
-        """Who says that anybody may have it, whether he still answers or not: his daemon may."""
-        return [each for each in self._cluster.named(digest) if each.visibility is Visibility.PUBLIC]
-
-    async def _may_ask(self, repository: Repository, digest: Digest) -> bool:
-        if repository.namespace == OWN or await self._store.owned.knows(digest):
-            return False
-        if self._named(digest):
-            return True
-        link = await self._store.repositories.link(repository, digest)
-        return link is not None and link.visibility is Visibility.PUBLIC
 
     async def _block(self, cid: Cid) -> bytes | None:
         try:
@@ -207,8 +164,3 @@ _SILENT: Final = Faults(
     lacks=lambda source: None,
     received=lambda source, size_bytes: None,
 )
-
-
-def _cid_of_small(digest: Digest) -> Cid | None:
-    """The CID of a blob of at most 1 MiB with this digest: one raw leaf."""
-    return Cid.from_hash(bytes.fromhex(digest.hex)) if digest.algorithm is Algorithm.SHA256 else None

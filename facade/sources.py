@@ -45,6 +45,13 @@ class Offer:
         return self.holders[0].cid if self.holders else self.file.cid if self.file else None
 
 
+class NetworkName(StrEnum):
+    """The IPFS networks that a node may have."""
+
+    KUBO = "kubo"
+    GATEWAYS = "gateways"
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
     """A blob by its CID, as an IPFS network has it; `here`: this node's own daemon has it, as far as it can be told."""
@@ -52,6 +59,7 @@ class NetworkFile:
     cid: Cid
     size: int
     here: bool
+    network: NetworkName = NetworkName.KUBO
 
 
 @dataclass(frozen=True, slots=True)

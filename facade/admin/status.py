@@ -13,6 +13,7 @@ import msgspec
 
 from cluster.cluster import PeerState, PeerStatus
 from facade.clock import ClockWatch
+from facade.gateways import GatewayStatus
 from facade.kubo import RunningKubo
 from facade.metrics import PEER_STATES, Metrics
 from facade.settings import Address
@@ -67,6 +68,14 @@ class UpstreamReport(msgspec.Struct, frozen=True):
     endpoints: list[EndpointReport]
 
 
+class GatewayReport(msgspec.Struct, frozen=True):
+    """One IPFS gateway that blobs may come from; `set_aside` says why it is not asked at present."""
+
+    url: str
+    set_aside: str | None
+    received_bytes: int
+
+
 class IpfsReport(msgspec.Struct, frozen=True):
     """The IPFS network. `state` says in words how it is; what follows is known of a daemon's alone.
 
@@ -103,6 +112,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     served_bytes: dict[str, int]
     fetched_bytes: dict[str, int]
     upstreams: list[UpstreamReport]
+    gateways: list[GatewayReport]
     ipfs: IpfsReport
     warnings: list[str]
 
@@ -156,6 +166,7 @@ class Running:
     """`time.monotonic()` at the start."""
     kubo: RunningKubo | None = None
     """The Kubo that stands for the IPFS network; None for the embedded one."""
+    gateways: Callable[[], Sequence[GatewayStatus]] = tuple
 
     def peers_by_state(self) -> dict[str, int]:
         """How many peers are in each state, every state named."""
@@ -186,6 +197,7 @@ async def status(node: Running) -> StatusReport:
         served_bytes=dict(node.metrics.served_bytes),
         fetched_bytes=dict(node.metrics.fetched_bytes),
         upstreams=[_upstream(node, config) for config in node.upstreams],
+        gateways=[GatewayReport(each.url, each.set_aside, each.received_bytes) for each in node.gateways()],
         ipfs=ipfs(node.kubo),
         warnings=[
             *_disk_warnings(free, node.data),
@@ -194,6 +206,7 @@ async def status(node: Running) -> StatusReport:
             *_peer_warnings(node.cluster.peers()),
             *await _conflict_warnings(node),
             *_upstream_warnings(node),
+            *(f"gateway {each.url} is not asked now: {each.set_aside}" for each in node.gateways() if each.set_aside),
             *_ipfs_warnings(node.kubo),
         ],
     )

@@ -90,6 +90,7 @@ KEYS: Final = (
     Key("facade", "tls_cert", None, "FILE", "certificate of the facade and docker mirror, with its chain (PEM)"),
     Key("facade", "tls_key", None, "FILE", "key of that certificate (PEM)"),
     Key("facade", "credentials", None, "FILE", "Docker config.json with logins for upstreams"),
+    Key("node", "gateways", "--gateway", "URL", "an IPFS gateway to fetch public blobs from", repeatable=True),
     Key("node", "log", None, "text|json", "how log lines look"),
     Key("node", "log_level", None, "debug|info|warning|error", "what is logged"),
 )

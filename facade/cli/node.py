@@ -24,10 +24,12 @@ from facade.cli.tls import server_context
 from facade.cli.version import installed
 from facade.cli.wiring import Wiring
 from facade.clock import ClockWatch
+from facade.gateways import Gateways, GatewaySource, open_gateways
 from facade.hosts import foreign
-from facade.ipfs import NO_IPFS
+from facade.ipfs import Ipfs
 from facade.kubo import RunningKubo, run_kubo
 from facade.metrics import Metrics
+from facade.networks import Networks
 from facade.registry.app import Registry, open_registry
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
@@ -36,6 +38,7 @@ from facade.registry.requests import Listener as RegistryListener
 from facade.settings import Address, Waits
 from facade.sidecar.app import NAME as SIDECAR
 from facade.sidecar.app import sidecar_app
+from facade.sources import NetworkName
 from facade.upstream.client import Upstreams
 from facade.watching import follow
 from node.serve import gateway_routes
@@ -62,7 +65,10 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         open_cluster(config, store, on_event=_log_event) as cluster,
         _kubo(wiring, store, cluster) as kubo,
         Background() as background,
-        open_registry(store, cluster, upstreams, facade, metrics, gate, kubo.source if kubo else NO_IPFS) as registry,
+        open_gateways(wiring.gateways) as gateways,
+        open_registry(
+            store, cluster, upstreams, facade, metrics, gate, _networks(wiring, store, cluster, kubo, gateways)
+        ) as registry,
     ):
         tls = _look_after(background, clock, guarding, logins)
         running = Running(
@@ -80,6 +86,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             readiness=Readiness(),
             clock=clock,
             started=started,
+            gateways=gateways.status,
             kubo=kubo,
         )
         _watch(metrics, running, store, cluster, upstreams)
@@ -92,6 +99,16 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             running.readiness.reason = None
             yield running
             running.readiness.reason = "stopping"
+
+
+def _networks(wiring: Wiring, store: Store, cluster: Cluster, kubo: RunningKubo | None, gateways: Gateways) -> Ipfs:
+    """The IPFS networks that blobs may come from, in their order."""
+    networks: dict[NetworkName, Ipfs] = {}
+    if kubo is not None:
+        networks[NetworkName.KUBO] = kubo.source
+    if wiring.gateways:
+        networks[NetworkName.GATEWAYS] = GatewaySource(store, cluster, gateways)
+    return Networks(networks)
 
 
 @asynccontextmanager

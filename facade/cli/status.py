@@ -43,6 +43,7 @@ def _show(answer: dict[str, Any]) -> None:
             ("served", served or "nothing yet"),
             ("peers", peers),
             ("ipfs", _ipfs(answer["ipfs"])),
+            *(("gateway", f"{each['url']}, {size(each['received_bytes'])} from it") for each in answer["gateways"]),
             *(("warning", warning) for warning in answer["warnings"]),
         ]
     )

@@ -156,6 +156,7 @@ class NodeTable(msgspec.Struct, frozen=True):
 
     data: Path | None = None
     name: NodeName | None = None
+    gateways: tuple[Url, ...] = ()
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     ipfs: IpfsTarget = IpfsTarget("embedded")

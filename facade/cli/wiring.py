@@ -41,6 +41,8 @@ class Wiring:
     guarding: Guarding
     kubo: Endpoint | None
     """The Kubo that stands for the IPFS network; None for the embedded one."""
+    gateways: tuple[URL, ...] = ()
+    """IPFS gateways that are asked for public blobs."""
 
     def addresses(self) -> dict[str, Address | None]:
         """The listeners by name; None for one that is off."""
@@ -96,7 +98,20 @@ def wire(configuration: Configuration, environment: Mapping[str, str], *, root: 
         },
         guarding=guarding,
         kubo=kubo_endpoint(configuration.node),
+        gateways=tuple(_gateway(url) for url in configuration.node.gateways),
     )
+
+
+def _gateway(text: str) -> URL:
+    """The address of an IPFS gateway.
+
+    Raises:
+        InvalidError: when there is more in it than a host, a port and a path.
+    """
+    url = URL(text)
+    if url.user or url.password or url.query_string or url.fragment:
+        raise InvalidError(f"gateway {url.with_user(None)}: http(s)://HOST[:PORT][/PATH] is expected, without a login")
+    return url
 
 
 def kubo_endpoint(table: NodeTable) -> Endpoint | None:

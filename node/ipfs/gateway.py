@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -26,12 +26,20 @@ _UNLIMITED: Final = aiohttp.ClientTimeout(total=None)
 class GatewayClient:
     """Reads blocks and file ranges from gateways; which one is said with each call.
 
-    `answer_s` bounds the wait for a connection and an answer's head; redirects are not followed.
+    `answer_s` bounds the wait for a connection and an answer's head; redirects are not followed. `proxy` names the one
+    that leads to a URL.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, *, answer_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        answer_s: float = 5.0,
+        proxy: Callable[[URL], URL | None] = lambda _url: None,
+    ) -> None:
         self._session = session
         self._answer_s = answer_s
+        self._proxy = proxy
         self._buffers = Buffers()
         self._receiving = 0
 
@@ -163,7 +171,12 @@ class GatewayClient:
         try:
             async with asyncio.timeout(self._answer_s):
                 answer = await self._session.request(
-                    method, url, headers={**_PLAIN, **headers}, timeout=timeout, allow_redirects=False
+                    method,
+                    url,
+                    headers={**_PLAIN, **headers},
+                    timeout=timeout,
+                    allow_redirects=False,
+                    proxy=self._proxy(url),
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None

@@ -64,3 +64,17 @@ class TestFakeKubo(DaemonContract):
         ):
             await network.health()
             yield Published(network, store)
+
+
+class TestIpfsHttpClientOnFakeKubo(DaemonContract):
+    """The same library before the Kubo of the wire tests."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
+        async with (
+            fake_kubo() as fake,
+            open_store(tmp_path / "data") as store,
+            open_ipfshttpclient(store, Endpoint(fake.rpc), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)

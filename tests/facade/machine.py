@@ -15,6 +15,7 @@ from yarl import URL
 
 from cluster.cluster import Cluster, open_cluster
 from cluster.config import ClusterConfig, Timings
+from facade.gateways import GatewaySource, open_gateways
 from facade.ipfs import NO_IPFS, Ipfs
 from facade.kubo import RunningKubo, run_kubo
 from facade.metrics import Metrics
@@ -215,10 +216,12 @@ async def machine(
     tls: ssl.SSLContext | None = None,
     limits: Limits = QUICK_LIMITS,
     timings: Timings = QUICK_TIMINGS,
+    gateways: tuple[URL, ...] = (),
     kubo: FakeKubo | None = None,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
+    It asks the IPFS `gateways` for what anybody may have.
     `tls`, with a certificate of the test's authority, is for its registry listeners.
     """
     configs = upstreams or tuple(
@@ -237,6 +240,8 @@ async def machine(
         await _run(stack, web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2), mesh)
         settings = FacadeSettings(upstreams=configs, waits=waits)
         daemon, ipfs = await _kubo(stack, kubo, store, cluster)
+        if gateways:
+            ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)

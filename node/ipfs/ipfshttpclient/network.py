@@ -31,7 +31,8 @@ class IpfsHttpClient(OnDaemon):
 
     async def block(self, cid: Cid) -> bytes:
         """Implements `Blocks.block`."""
-        return await self._commands.block(cid, self._timings.stall_s)
+        limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
+        return await self._commands.block(cid, limit_s)
 
     async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
         return await self._commands.upload(read, size, pin_name)

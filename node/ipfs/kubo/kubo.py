@@ -245,6 +245,7 @@ class Kubo(OnDaemon):
         super().__init__(store, rpc, rpc.endpoint, timings)
         self.reading = GatewayClient(session, answer_s=1.5)
         """Reads blocks and parts of files from its gateway."""
+        self._waiting = GatewayClient(session, answer_s=timings.swarm_s + 1)
         self._uploads = uploads
         self._session = session
         self._gateway: URL | None = None
@@ -271,7 +272,12 @@ class Kubo(OnDaemon):
 
     async def block(self, cid: Cid) -> bytes:
         """Implements `Blocks.block`."""
-        return await self.reading.block(self.gateway, cid, stall_s=self._timings.stall_s)
+        limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._waiting.block(self.gateway, cid, stall_s=self._timings.stall_s)
+        except TimeoutError:
+            raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
 
     async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
         return await add(self._uploads, read, size, pin_name=pin_name)

@@ -12,9 +12,10 @@ from yarl import URL
 
 from cluster.cluster import PeerState
 from facade.admin.app import admin_app
-from facade.admin.status import Readiness, Running
+from facade.admin.status import Readiness, Running, status
 from facade.admin.where import Where
 from facade.clock import ClockWatch
+from facade.gateways import GatewayStatus
 from facade.metrics import Metrics
 from facade.settings import Address
 from facade.upstream.breaker import BreakerState
@@ -170,3 +171,13 @@ async def test_metrics_count_the_admin_listener_itself(client: ClientSession) ->
         text = await response.text()
         assert response.headers["Content-Type"].startswith("text/plain")
     assert 'http_server_requests_total{code="200",listener="admin",method="GET"} 1.0' in text
+
+
+async def test_status_tells_of_gateways_and_why_one_is_not_asked(running: Running) -> None:
+    seen = (GatewayStatus("http://one", None, 5), GatewayStatus("http://two", "a web page came", 0))
+    report = await status(replace(running, gateways=lambda: seen))
+    assert [(each.url, each.set_aside, each.received_bytes) for each in report.gateways] == [
+        ("http://one", None, 5),
+        ("http://two", "a web page came", 0),
+    ]
+    assert "gateway http://two is not asked now: a web page came" in report.warnings

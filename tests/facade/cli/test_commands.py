@@ -43,6 +43,7 @@ STATUS = {
             ],
         }
     ],
+    "gateways": [{"url": "http://gw.test:8080", "set_aside": None, "received_bytes": 3072}],
     "ipfs": {
         "network": "kubo",
         "state": "in step",
@@ -218,6 +219,7 @@ def test_status_is_short_and_says_what_is_wrong(admin: str, capsys: Output) -> N
         KUBO,
     ):
         assert text in out
+    assert "http://gw.test:8080, 3.0 KiB from it" in out
     assert [line.split() for line in out.splitlines()[-3:]] == [
         ["UPSTREAM", "ENDPOINT", "PUBLIC", "ACCESS", "BREAKER"],
         ["a.b", "https://a.b/", "yes", "refuse", "open"],

@@ -162,7 +162,7 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         (
             "[node]\nzzz = 1",
             "[node] zzz is not known; known are data, name, ipfs, ipfs_auth_file, ipfs_ca_file,"
-            " ipfs_gateway, log, log_level",
+            " ipfs_gateway, gateways, log, log_level",
         ),
         ("[facade]\nlisten = 5050", "[facade] listen = 5050: text is expected"),
         ("[facade]\nlisten = 'localhost'", "[facade] listen = 'localhost': HOST:PORT is expected"),

@@ -58,6 +58,19 @@ def test_the_cluster_is_told_all_that_was_written(secret: Path) -> None:
     assert (cluster.secret, cluster.open_gateway) == (b"sixteen bytes ok", True)
 
 
+def test_gateways_are_asked_as_they_were_written() -> None:
+    assert wired().gateways == ()
+    written = ("https://ipfs.test/base", "http://10.0.0.9:8080")
+    assert wired(node_gateways=written).gateways == tuple(URL(url) for url in written)
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@ipfs.test", "https://ipfs.test/?a=b", "https://ipfs.test/#a"])
+def test_a_gateway_is_an_address_and_nothing_else(url: str) -> None:
+    with pytest.raises(InvalidError, match="without a login") as raised:
+        wired(node_gateways=(url,))
+    assert "secret" not in str(raised.value)
+
+
 def test_a_built_in_registry_keeps_its_publicness_under_another_endpoint() -> None:
     config = upstream(wired(facade_upstreams=("docker.io=http://127.0.0.1:5000",)), "docker.io")
     assert (config.urls, config.public) == ((URL("http://127.0.0.1:5000/"),), True)

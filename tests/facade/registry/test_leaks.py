@@ -184,6 +184,10 @@ def mesh_routes(blobs: list[Blob], log_id: str) -> Iterator[tuple[str, str, dict
         for cid, method in itertools.product(cids_of(blob.data), ("GET", "HEAD")):
             yield method, f"/ipfs/{cid}", {}
             yield method, f"/ipfs/{cid}?format=raw", {}
+            yield method, f"/ipfs/{cid}?format=car", {}
+            yield method, f"/ipfs/{cid}?format=car&dag-scope=block", {}
+            yield method, f"/ipfs/{cid}/name?format=car", {}
+            yield method, f"/ipfs/{cid}", {"Cache-Control": "only-if-cached"}
             yield method, f"/ipfs/{cid}", {"Accept": "application/vnd.ipld.raw"}
             yield method, f"/ipfs/{cid}", {"Range": "bytes=0-9"}
             yield method, f"/ipfs/{cid}", {"If-None-Match": f'"{cid}"'}

@@ -1,0 +1,125 @@
+"""A node with IPFS gateways: they come before upstream, are asked for public content alone, and cost a pull nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.facade.machine import Machine, machine, until
+from tests.facade.members import SECRET
+from tests.fakes.gateway import FakeGateway, fake_gateway
+from tests.fakes.images import Blob, FakeImage, make_image
+from tests.fakes.peer import FakePeer, fake_peer
+from tests.fakes.registry import FakeRegistry
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def image(registry: FakeRegistry) -> FakeImage:
+    return registry.push("team/app", make_image("gateways", (5 * MIB,)), "v1")
+
+
+@asynccontextmanager
+async def beside(
+    folder: Path, registry: FakeRegistry, gateway: FakeGateway, *blobs: Blob, public: bool = True
+) -> AsyncIterator[Machine]:
+    """A node that asks a gateway which holds these blobs."""
+    for blob in blobs:
+        gateway.hold(blob.data)
+    async with (
+        fake_gateway(gateway),
+        machine(folder, registry, public=public, gateways=(gateway.url,)) as node,
+    ):
+        yield node
+
+
+async def pulled(node: Machine, image: FakeImage) -> dict[str, str]:
+    """Pull by tag; the source of each blob."""
+    assert (await node.manifest("v1")).data == image.manifest.data
+    sources = {}
+    for blob in image.blobs:
+        answer = await node.blob(blob.digest)
+        assert answer.data == blob.data
+        sources[str(blob.digest)] = answer.source
+    return sources
+
+
+async def test_a_small_blob_is_named_by_its_digest_and_comes_from_a_gateway(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    gateway = FakeGateway()
+    async with beside(tmp_path / "n", registry, gateway, image.config) as node:
+        sources = await pulled(node, image)
+        assert sources[str(image.config.digest)] == "ipfs"
+        assert not registry.asked("blobs", "GET", image.config.digest)
+        assert node.metrics.fetched_bytes["ipfs"] == image.config.size
+
+
+async def test_a_blob_that_was_here_once_comes_from_a_gateway_by_the_mapping_that_is_left(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    (layer,) = image.layers
+    gateway = FakeGateway()
+    async with beside(tmp_path / "n", registry, gateway, layer) as node:
+        assert (await pulled(node, image))[str(layer.digest)] == "upstream"
+        await node.landed(layer.digest)
+        await node.store.drop(layer.digest)
+        registry.requests.clear()
+        answer = await node.blob(layer.digest)
+        assert (answer.data, answer.source) == (layer.data, "ipfs")
+        assert not registry.asked("blobs", "GET")
+
+
+async def test_what_a_member_named_comes_from_a_gateway_when_the_member_is_gone(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    (layer,) = image.layers
+    gateway = FakeGateway()
+    gateway.hold(layer.data)
+    peer = FakePeer(secret=SECRET)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(fake_gateway(gateway))
+        await stack.enter_async_context(fake_peer(peer))
+        peer.hold(layer.data)
+        node = await stack.enter_async_context(
+            machine(tmp_path / "n", registry, secret=SECRET, joins=(str(peer.url),), gateways=(gateway.url,))
+        )
+        await until(lambda: node.cluster.holders(layer.digest))
+        await peer.leave()
+        await until(lambda: not node.cluster.holders(layer.digest))
+        assert (await pulled(node, image))[str(layer.digest)] == "ipfs"
+
+
+async def test_what_no_gateway_has_comes_from_upstream(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    gateway = FakeGateway()
+    async with beside(tmp_path / "n", registry, gateway) as node:
+        assert set((await pulled(node, image)).values()) == {"upstream"}
+        assert {method for method, _ in gateway.asked} == {"HEAD"}
+
+
+@pytest.mark.parametrize(
+    "gateway",
+    [FakeGateway(lies=True), FakeGateway(stalls=True), FakeGateway(html=True), FakeGateway(silent=True)],
+    ids=["lies", "stalls", "html", "silent"],
+)
+async def test_a_gateway_that_misbehaves_costs_no_pull_its_success(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, gateway: FakeGateway
+) -> None:
+    async with beside(tmp_path / "n", registry, gateway, *image.blobs) as node:
+        assert set((await pulled(node, image)).values()) <= {"upstream"}
+
+
+async def test_private_content_is_never_asked_for(tmp_path: Path, registry: FakeRegistry, image: FakeImage) -> None:
+    (layer,) = image.layers
+    gateway = FakeGateway()
+    async with beside(tmp_path / "n", registry, gateway, *image.blobs, public=False) as node:
+        await pulled(node, image)
+        for blob in image.blobs:
+            await node.landed(blob.digest)
+            await node.store.drop(blob.digest)
+        assert (await node.blob(layer.digest)).source == "upstream"
+        assert gateway.asked == []
