@@ -1,22 +1,23 @@
 """The IPFS network as a source of blobs: what is worth asking it for, and how a blob comes from it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
 from cluster.cluster import Cluster
 from cluster.config import Limits, Timings
-from cluster.swarm.leaves import WrongMappingError
+from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.swarm import Faults, Source, Swarm
 from facade.mappings import Mappings, cid_of_small
 from facade.sources import NetworkFile, Offer, SourceName
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import LayermeshError, NotFoundError, UnreachableError
-from node.ipfs.kubo.kubo import Kubo
+from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.ipfs.kubo.kubo import Kubo, OnDaemon
+from node.ipfs.unixfs import open_by_blocks
 from node.reference import OWN, Repository
 from node.source import Sink, Wanted
 from node.store import Store
@@ -77,14 +78,55 @@ class NoIpfs:
 NO_IPFS: Final = NoIpfs()
 
 
-class KuboSource:
-    """`Ipfs` on a Kubo: read through its gateway, fetched from its swarm."""
+Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
+"""Writes a file, each leaf verified, going on from the sink's prefix; raises as `Ipfs.fetch`."""
 
-    def __init__(self, store: Store, cluster: Cluster, kubo: Kubo) -> None:
+
+def by_gateway(kubo: Kubo) -> Read:
+    """Leaves are parts of the file that its gateway gives, several at once."""
+    swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+
+    async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        source = Source("kubo", kubo.gateway, lambda _target: {}, wanted.digest)
+        await swarm.fetch(file.cid, file.size, [source], sink)
+
+    return read
+
+
+def by_blocks(network: OnDaemon) -> Read:
+    """Leaves are blocks, which its RPC gives, some ahead."""
+    limit_s = Timings().leaf_s
+
+    async def block(cid: Cid) -> bytes:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await network.block(cid)
+        except TimeoutError:
+            raise UnreachableError(f"{cid}: it took longer than {limit_s:g} s") from None
+        except MismatchError as error:  # of one block: that the CID is the blob's is not in doubt
+            log.warning("kubo gave wrong bytes", cid=str(cid), why=str(error))
+            raise UnreachableError(str(error)) from None
+
+    async def read(_wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        sink.expect(file.size)
+        await fetch_dag(file.cid, file.size, block)
+        at = sink.prefix
+        async with open_by_blocks(block, file.cid, at) as pieces:
+            async for piece in pieces:
+                await sink.write(at, piece)
+                at += len(piece)
+
+    return read
+
+
+class KuboSource:
+    """`Ipfs` on a Kubo, whose files `read` writes; fetched from its swarm."""
+
+    def __init__(self, store: Store, cluster: Cluster, kubo: OnDaemon, read: Read) -> None:
         self._store = store
         self._mappings = Mappings(store, cluster)
         self._kubo = kubo
-        self._swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+        self._read = read
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -100,10 +142,9 @@ class KuboSource:
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
-        source = Source("kubo", self._kubo.gateway, lambda _target: {}, wanted.digest)
         try:
             async with self._kept(wanted.digest, file):
-                await self._swarm.fetch(file.cid, file.size, [source], sink)
+                await self._read(wanted, file, sink)
         except WrongMappingError:
             raise
         except (NotFoundError, UnreachableError) as error:
@@ -131,7 +172,7 @@ class KuboSource:
     async def _block(self, cid: Cid) -> bytes | None:
         try:
             async with asyncio.timeout(LOOK_S):
-                return await self._kubo.reading.block(self._kubo.gateway, cid)
+                return await self._kubo.block(cid)
         except (LayermeshError, TimeoutError) as error:
             log.debug("ipfs gave no block", cid=str(cid), why=str(error) or "no answer in time")
             return None

@@ -10,3 +10,17 @@ It is not the default. Of version 0.7.0 (2021, the last one), beside a Kubo 0.43
   long as through the daemon's gateway, at six times the processor time;
 - it warns of a parameter that urllib3 3 will refuse.
 """
+
+import importlib.util
+
+from node.errors import StartError
+
+
+def check_installed() -> None:
+    """That the library is here, without loading it.
+
+    Raises:
+        StartError: when it is not, with what to do.
+    """
+    if importlib.util.find_spec("ipfshttpclient") is None:
+        raise StartError("ipfshttpclient is not installed: pip install 'layermesh[ipfshttpclient]', or --ipfs kubo=URL")

@@ -71,16 +71,17 @@ class Commands:
 
             async with self._within(stall_s):
                 pieces = await self._step(call, begin)
-            left, piece = b"", b"\n"
+            left, piece, idle = b"", b"\n", 0
             while piece:
                 async with self._within(stall_s):
                     piece = await self._step(call, functools.partial(next, pieces, b""))
                 *whole, left = (left + piece).split(b"\n")
-                if len(left) > LINE_BYTES:
+                lines = [line for line in whole if line.strip()]
+                idle = 0 if lines else idle + len(piece)
+                if max(len(left), idle) > LINE_BYTES:
                     raise no_rpc(self._endpoint, 200, "a line without end")
-                for line in whole:
-                    if line.strip():
-                        yield self._decoded(line)
+                for line in lines:
+                    yield self._decoded(line)
             if left.strip():
                 yield self._decoded(left)
 

@@ -100,6 +100,11 @@ class OnDaemon(ABC):
         """It cannot be used now: it is looked at anew before it is."""
         self._learn(Health(why))
 
+    @property
+    def read_at(self) -> URL | None:
+        """The gateway that its files are read from, where that is known."""
+        return None
+
     @abstractmethod
     def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> Opened:
         """Implements `Reading.open`; what the daemon has not is looked for in the swarm."""
@@ -249,6 +254,11 @@ class Kubo(OnDaemon):
         self._uploads = uploads
         self._session = session
         self._gateway: URL | None = None
+
+    @property
+    def read_at(self) -> URL | None:
+        """The gateway that its files are read from, where that is known."""
+        return self._gateway if self.usable else None
 
     @property
     def gateway(self) -> URL:
