@@ -28,6 +28,7 @@ LOOK_S: Final = 0.3
 """How long the swarm may take to show that somebody has a block."""
 
 _PINNED_S: Final = 0.5
+_MOST_ROOTED: Final = 4096
 
 
 class Ipfs(Protocol):
@@ -127,6 +128,8 @@ class KuboSource:
         self._mappings = Mappings(store, cluster)
         self._kubo = kubo
         self._read = read
+        self._rooted: set[Cid] = set()
+        """Files of which only the root was asked for: that it is there says nothing of the rest."""
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -136,7 +139,8 @@ class KuboSource:
         for one in await self._mappings.of(wanted):
             if one.cid in found or len(found) == MOST_OFFERS:
                 continue
-            file = NetworkFile(one.cid, one.size, here=await self._kubo.here(one.cid))
+            here = one.cid not in self._rooted and await self._kubo.here(one.cid)
+            file = NetworkFile(one.cid, one.size, here)
             found[one.cid] = Offer(SourceName.IPFS, (), one.believed, file, late=not (file.here or one.vouched))
         return tuple(found.values())
 
@@ -145,6 +149,7 @@ class KuboSource:
         try:
             async with self._kept(wanted.digest, file):
                 await self._read(wanted, file, sink)
+            self._rooted.discard(file.cid)
         except WrongMappingError:
             raise
         except (NotFoundError, UnreachableError) as error:
@@ -165,9 +170,18 @@ class KuboSource:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
         link = await self._store.repositories.link(repository, digest)
         for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
-            if offer.file is not None and (offer.file.here or await self._block(offer.file.cid) is not None):
+            assert offer.file is not None, "an offer of the network is a file"
+            if offer.file.here:
+                return True
+            if await self._block(offer.file.cid) is not None:
+                self._remember(offer.file.cid)
                 return True
         return False
+
+    def _remember(self, cid: Cid) -> None:
+        if len(self._rooted) >= _MOST_ROOTED:
+            self._rooted.clear()
+        self._rooted.add(cid)
 
     async def _block(self, cid: Cid) -> bytes | None:
         try:

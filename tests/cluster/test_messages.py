@@ -3,6 +3,7 @@
 import math
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,18 @@ def test_a_page_comes_back_as_it_was() -> None:
     ]
     sent = LogPage(v=1, log=ID, upto=3, more=True, lines=lines)
     assert messages.decode_page(messages.encode(sent)) == sent
+
+
+def test_a_hello_with_a_daemon_comes_back_as_it_was() -> None:
+    daemon = messages.Daemon("12D3KooW", ["/ip4/10.0.0.7/tcp/4001"])
+    sent = msgspec.structs.replace(HELLO, daemon=daemon)
+    assert messages.decode_hello(messages.encode(sent)) == sent
+
+
+@pytest.mark.parametrize("daemon", [5, {"id": "x"}, {"id": "x", "addresses": ["a"] * 9}, {"id": 1, "addresses": []}])
+def test_a_malformed_daemon_is_refused(daemon: object) -> None:
+    with pytest.raises(InvalidError, match="Hello"):
+        messages.decode_hello(hello(daemon=daemon))
 
 
 def test_fields_of_later_versions_are_ignored() -> None:

@@ -6,6 +6,7 @@ Its behaviour is that of Kubo 0.43, which `tests/contracts/kubos.py` holds both 
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -308,8 +309,8 @@ def _error(message: str) -> web.Response:
 
 
 @asynccontextmanager
-async def fake_kubo(kubo: FakeKubo | None = None) -> AsyncIterator[FakeKubo]:
-    """Run one; leaving ends everything that hangs."""
+async def fake_kubo(kubo: FakeKubo | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeKubo]:
+    """Run one, its RPC behind TLS where that is given; leaving ends everything that hangs."""
     kubo = kubo or FakeKubo()
     rpc, gateway = web.Application(client_max_size=1 << 30), web.Application()
     rpc.router.add_post("/api/v0/{command:.*}", kubo.answer)
@@ -318,10 +319,11 @@ async def fake_kubo(kubo: FakeKubo | None = None) -> AsyncIterator[FakeKubo]:
     runners = [web.AppRunner(app, access_log=None, shutdown_timeout=0.1) for app in (rpc, gateway)]
     try:
         urls = []
-        for runner, url in zip(runners, (kubo.rpc, kubo.gateway), strict=True):
+        for runner, url, context in zip(runners, (kubo.rpc, kubo.gateway), (tls, None), strict=True):
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", url.port or 0).start()
-            urls.append(URL.build(scheme="http", host="127.0.0.1", port=runner.addresses[0][1]))
+            await web.TCPSite(runner, "127.0.0.1", url.port or 0, ssl_context=context).start()
+            scheme = "https" if context else "http"
+            urls.append(URL.build(scheme=scheme, host="127.0.0.1", port=runner.addresses[0][1]))
         kubo.rpc, kubo.gateway = urls
         yield kubo
     finally:

@@ -131,7 +131,8 @@ class Daemon:
         """The peer ids that it keeps connections to."""
         said = await self._rpc.ask("swarm/peering/ls")
         peers = said.get("Peers") if isinstance(said, dict) else None
-        return {str(each.get("ID")) for each in peers or () if isinstance(each, dict)}
+        listed = peers if isinstance(peers, list) else []
+        return {str(each.get("ID")) for each in listed if isinstance(each, dict)}
 
     async def peer_with(self, peer: SwarmPeer) -> None:
         """Keep a connection to another daemon, for as long as this one runs."""

@@ -112,6 +112,11 @@ class Rpc:
                     yield answer
         except TimeoutError:
             raise UnreachableError(f"Kubo at {self.endpoint} gives no answer: is it frozen?") from None
+        except aiohttp.ClientSSLError as error:
+            raise UnreachableError(
+                f"Kubo at {self.endpoint} shows no certificate that is trusted ({_said(error)}):"
+                " name its authority with ipfs_ca_file"
+            ) from None
         except aiohttp.ClientConnectorError as error:
             raise UnreachableError(f"Kubo at {self.endpoint} is away: {_strerror(error)}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -9,7 +9,7 @@ import trustme
 from yarl import URL
 
 from facade.cli.config import load
-from facade.cli.wiring import Wiring, read_authority, read_credentials, read_secret, wire
+from facade.cli.wiring import Wiring, read_authority, read_credentials, read_kubo_login, read_secret, wire
 from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, UpstreamConfig
 from facade.upstream.tags import Rule, TagPolicy
@@ -209,3 +209,47 @@ def test_a_credentials_file_that_is_not_there_or_too_large_is_named(tmp_path: Pa
     file.write_bytes(b" " * (1 << 20) + b"{}")
     with pytest.raises(StartError, match="it is larger than 1024 KiB"):
         read_credentials(file)
+
+
+def test_a_kubo_is_known_with_its_login_and_authority(tmp_path: Path) -> None:
+    login, authority = tmp_path / "login", tmp_path / "ca.pem"
+    login.write_text("bearer:geheim\n")
+    login.chmod(0o600)
+    authority.write_bytes(trustme.CA().cert_pem.bytes())
+    environment = {"LAYERMESH_IPFS_AUTH_FILE": str(login), "LAYERMESH_IPFS_CA_FILE": str(authority)}
+    environment["LAYERMESH_IPFS_GATEWAY"] = "http://kubo.test:8080"
+    kubo = wire(load({"node_ipfs": "kubo=https://kubo.test"}, environment), {"HOME": "/"}, root=False).kubo
+    assert kubo is not None and kubo.tls is not None
+    assert (kubo.url, kubo.socket, kubo.gateway) == (URL("https://kubo.test"), None, URL("http://kubo.test:8080"))
+    assert kubo.authorization == "Bearer geheim"
+
+
+def test_the_embedded_network_needs_no_kubo() -> None:
+    assert wired(node_ipfs="embedded").kubo is None is wired().kubo
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"LAYERMESH_IPFS": "cubo=x"}, "LAYERMESH_IPFS = 'cubo=x': embedded or kubo=URL is expected"),
+        ({"LAYERMESH_IPFS": "kubo=127.0.0.1:5001"}, "http://HOST:PORT"),
+        ({"LAYERMESH_IPFS": "kubo=http://me:x@a.test:1"}, "ipfs_auth_file"),
+        ({"LAYERMESH_IPFS_GATEWAY": "http://a.test:1"}, "name that with --ipfs kubo=URL"),
+        ({"LAYERMESH_IPFS": "kubo=http://a.test:1", "LAYERMESH_IPFS_GATEWAY": "https://a.test"}, "http://HOST:PORT"),
+        ({"LAYERMESH_IPFS": "kubo=http://a.test:1", "LAYERMESH_IPFS_AUTH_FILE": "/none"}, "login file /none: it"),
+    ],
+)
+def test_a_kubo_that_cannot_be_used_as_written_is_refused(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(LayermeshError) as caught:
+        wire(load({}, environment), {"HOME": "/"}, root=False)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "mode"), [("bearer:geheim", 0o644), ("geheim", 0o600), ("", 0o600)])
+def test_a_login_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path, text: str, mode: int) -> None:
+    login = tmp_path / "login"
+    login.write_text(text)
+    login.chmod(mode)
+    with pytest.raises(LayermeshError, match="login file") as caught:
+        read_kubo_login(login)
+    assert "geheim" not in str(caught.value)
