@@ -27,6 +27,7 @@ from node.cid import Cid
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError
 from node.ipfs.gateway import GatewayClient
+from node.ipfs.reading import GatewayReading
 from node.reference import Repository
 from node.source import Sink, Wanted
 from node.store import Store
@@ -64,6 +65,7 @@ class Gateways:
         """Those of which an answer is still awaited, after a pull went on without it."""
         self._received: Counter[URL] = Counter()
         self._swarm = Swarm(client, timings, _LIMITS, self._faults())
+        self.reading = GatewayReading(client, self.having, self._failed)
 
     def status(self) -> tuple[GatewayStatus, ...]:
         """Each of them, in the order in which they were given."""
@@ -183,7 +185,7 @@ class GatewaySource:
         """Implements `Ipfs.obtainable`."""
         link = await self._store.repositories.link(repository, digest)
         offers = await self.offers(Wanted(repository, digest, link.size if link else None))
-        return any([offer.file is not None and await self._gateways.having(offer.file.cid) for offer in offers])
+        return any([offer.file is not None and await self._gateways.reading.has(offer.file.cid) for offer in offers])
 
 
 @asynccontextmanager

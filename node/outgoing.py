@@ -13,12 +13,11 @@ from node.errors import UnreachableError
 from node.traversal import Piece
 from node.varint import varint
 
-Chunk = bytes | bytearray
 _AT_ONCE_BYTES: Final = 2 * 1024 * 1024
 _AT_ONCE: Final = 256
 
 
-async def sections(pieces: AsyncIterable[Piece]) -> AsyncGenerator[Chunk, None]:
+async def sections(pieces: AsyncIterable[Piece]) -> AsyncGenerator[bytearray, None]:
     """The sections of a CAR with these blocks, several at once; what is within its own CID has none.
 
     Raises:
@@ -30,7 +29,7 @@ async def sections(pieces: AsyncIterable[Piece]) -> AsyncGenerator[Chunk, None]:
             yield await asyncio.to_thread(_fill, batch)
 
 
-async def contents(pieces: AsyncIterable[Piece], part: range) -> AsyncGenerator[Chunk, None]:
+async def contents(pieces: AsyncIterable[Piece], part: range) -> AsyncGenerator[bytes, None]:
     """The bytes `part` of the file that these blocks are. Raises as `sections`."""
     async for piece in pieces:
         data = piece.content if piece.content is not None else piece.data
@@ -82,11 +81,11 @@ def _head(piece: Piece) -> bytes:
     return varint(len(raw) + piece.length) + raw
 
 
-def _read(piece: Piece, start: int, stop: int) -> bytearray:
+def _read(piece: Piece, start: int, stop: int) -> bytes:
     data = bytearray(stop - start)
     with memoryview(data) as view:
         _read_into(piece, piece.offset + start, view)
-    return data
+    return bytes(data)
 
 
 def _read_into(piece: Piece, offset: int, place: memoryview) -> None:

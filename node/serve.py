@@ -31,13 +31,14 @@ from node.formats import (
 )
 from node.http import FileRange, RangeError, parse_range
 from node.naming import Name
-from node.outgoing import Chunk, contents, sections
+from node.outgoing import contents, sections
 from node.store import Block, Store
-from node.traversal import BrokenDagError, Dags, Entity, NoSuchNameError, Piece, Target
+from node.traversal import BrokenDagError, Dags, Entity, Held, NoSuchNameError, Piece, Target
 
 MayRead = Callable[[web.Request, Visibility], bool]
 OnSent = Callable[[int, web.Request], None]
-Encode = Callable[[AsyncGenerator[Piece, None]], AsyncGenerator[Chunk, None]]
+Chunks = AsyncGenerator[bytes, None] | AsyncGenerator[bytearray, None]
+Encode = Callable[[AsyncGenerator[Piece, None]], Chunks]
 MAX_SEGMENTS: Final = 64
 _NOT_HERE: Final = "not here\n"
 _IMMUTABLE: Final = "public, max-age=29030400, immutable"
@@ -50,7 +51,7 @@ def gateway_routes(
     """`GET|HEAD /ipfs/{cid}[/{path}]`.
 
     A `strict` gateway answers with what can be verified alone, raw blocks and CARs: 400 where no format is asked for.
-    Peers read parts of plain files, whose leaves they verify, so the one for them is not.
+    The one for peers is not: they read parts of plain files, whose leaves they verify.
     """
     gateway = _Gateway(store, may_read, on_sent or (lambda _count, _request: None), strict)
     return [web.get("/ipfs/{path:.+}", gateway.answer)]
@@ -84,9 +85,8 @@ class _Gateway:
         question = read_question(request.query, request.headers.getall(hdrs.ACCEPT, ()))
         if question.format is Format.PLAIN and self._strict:
             raise InvalidError("?format=raw or ?format=car is expected: nothing is served that cannot be verified")
-        dags = Dags(self._store, lambda visibility: self._may_read(request, visibility))
-        target = await dags.resolve(root, path)
-        asked = _Asked(request, question, dags, target)
+        held = Held(self._store, lambda visibility: self._may_read(request, visibility))
+        asked = _Asked(request, question, held, await Dags(held).resolve(root, path))
         match question.format:
             case Format.RAW:
                 return await self._raw(asked)
@@ -99,7 +99,7 @@ class _Gateway:
         block = asked.target.name.block
         if isinstance(block, Inline):
             return self._bytes(asked, block.data)
-        return await self._block(asked, await asked.dags.block(block))
+        return await self._block(asked, await asked.held.block(block))
 
     async def _block(self, asked: "_Asked", block: Block) -> web.StreamResponse:
         if block.within is None:
@@ -108,15 +108,15 @@ class _Gateway:
 
     async def _plain(self, asked: "_Asked") -> web.StreamResponse:
         """A file's bytes."""
+        if (holding := await asked.held.holding(asked.target.name)) is not None:
+            return await self._part(asked, holding, 0, holding.size)
         entity = await asked.dags.entity(asked.target.name)
-        if entity.holding is not None:
-            return await self._part(asked, entity.holding, 0, entity.size)
         if not entity.is_file:
             raise UnacceptableError(f"{asked.target.name}: it is a directory: ask for ?format=car, or a file in it")
         name = asked.target.name
         if isinstance(name.block, Inline) or name.codec is not Codec.RAW:
             return await self._pieced(asked, entity)
-        return await self._block(asked, await asked.dags.block(name.block))
+        return await self._block(asked, await asked.held.block(name.block))
 
     async def _part(self, asked: "_Asked", within: Holding, offset: int, length: int) -> web.StreamResponse:
         request = asked.request
@@ -191,14 +191,12 @@ class _Gateway:
                 await anext(pieces, None)
                 return await asked.empty(response)
             async with aclosing(encode(pieces)) as chunks:
-                first = await anext(chunks, b"")
+                first = await anext(chunks, None)
                 await asked.described(response).prepare(request)
-                await self._send(request, response, head + first, chunks)
+                await self._send(request, response, head + bytes(first or b""), chunks)
         return response
 
-    async def _send(
-        self, request: web.Request, response: web.StreamResponse, first: Chunk, chunks: AsyncGenerator[Chunk, None]
-    ) -> None:
+    async def _send(self, request: web.Request, response: web.StreamResponse, first: bytes, chunks: Chunks) -> None:
         sent = 0
         try:
             await response.write(first)
@@ -219,10 +217,11 @@ class _Gateway:
 class _Asked:
     """One request, read and resolved, and the headers of its answer."""
 
-    def __init__(self, request: web.Request, question: Question, dags: Dags, target: Target) -> None:
+    def __init__(self, request: web.Request, question: Question, held: Held, target: Target) -> None:
         self.request = request
         self.question = question
-        self.dags = dags
+        self.held = held
+        self.dags = Dags(held)
         self.target = target
 
     @property

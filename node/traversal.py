@@ -7,9 +7,9 @@ memory of it is bounded, and so is how long a walk can be.
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from node.blobs import BlobFile
 from node.car import Inline
@@ -54,11 +54,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What a block is the root of; `size` is a file's bytes. `holding` where the file is held as a blob."""
+    """What a block is the root of; `size` is a file's bytes."""
 
     kind: Kind
     size: int
-    holding: Holding | None = None
 
     @property
     def is_file(self) -> bool:
@@ -106,8 +105,23 @@ class _Visit:
         return self.name.raw, start, -1 if stop == self.length and not start else stop
 
 
-class Dags:
-    """The DAGs of a store, as far as `may_see` lets whoever asks see them."""
+class BlockSource(Protocol):
+    """Where the blocks of a DAG come from."""
+
+    async def piece(self, name: Name) -> Piece:
+        """A block with its bytes, verified.
+
+        Raises:
+            NotFoundError: when it is not here, or not for whoever asks.
+            UnreachableError: when it cannot be read now.
+        """
+
+    async def blob(self, name: Name) -> AbstractAsyncContextManager[BlobFile] | None:
+        """The file to open whose root a block is; None where it is not held as a whole. Raises as `piece`."""
+
+
+class Held:
+    """The blocks of a store, as far as `may_see` lets whoever asks see them."""
 
     def __init__(self, store: Store, may_see: Callable[[Visibility], bool]) -> None:
         self._store = store
@@ -131,6 +145,29 @@ class Dags:
             return None
         holding = await self._store.find_cid(name.block)
         return holding if holding is not None and self._may_see(holding.visibility) else None
+
+    async def piece(self, name: Name) -> Piece:
+        """Implements `BlockSource.piece`."""
+        if isinstance(name.block, Inline):
+            return inline(name.block)
+        block = await self.block(name.block)
+        if block.within is None:
+            return Piece(name, block.length, block.data or b"")
+        async with self._store.read(block.within.digest) as file:
+            data = await asyncio.to_thread(_read, file, block.offset, block.length)
+        return Piece(name, block.length, data)
+
+    async def blob(self, name: Name) -> AbstractAsyncContextManager[BlobFile] | None:
+        """Implements `BlockSource.blob`."""
+        holding = await self.holding(name)
+        return None if holding is None else self._store.read(holding.digest)
+
+
+class Dags:
+    """The DAGs whose blocks a source has."""
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
 
     async def resolve(self, root: Name, path: Sequence[str]) -> Target:
         """Follow a path from directory to directory.
@@ -160,13 +197,11 @@ class Dags:
         """What a block is the root of.
 
         Raises:
-            NotFoundError, UnreachableError: as `block`.
+            NotFoundError, UnreachableError: as `BlockSource.piece`.
             UnsupportedError, BrokenDagError: when the block cannot be read.
         """
-        if (holding := await self.holding(name)) is not None:
-            return Entity(Kind.FILE, holding.size, holding)
         if name.codec is Codec.RAW:
-            return Entity(Kind.FILE, (await self._piece(name)).length)
+            return Entity(Kind.FILE, (await self._source.piece(name)).length)
         node = await self._node(name)
         return Entity(node.kind, _size(node))
 
@@ -174,7 +209,7 @@ class Dags:
         """The blocks that a path goes through. Raises as `walk`."""
         for name in target.passed:
             if not isinstance(name.block, Inline):
-                yield await self._piece(name)
+                yield await self._source.piece(name)
 
     async def walk(
         self, name: Name, scope: Scope, part: range | None = None, *, dups: bool
@@ -200,10 +235,10 @@ class Dags:
             if walked.skips(visit):
                 continue
             begins_blob = visit.blob is None and visit.scope is not Scope.BLOCK
-            if begins_blob and (holding := await self.holding(visit.name)) is not None:
-                _check_length(visit, holding.size)
-                async with self._store.read(holding.digest) as file:
-                    whole = replace(visit, blob=(file, visit.at), length=holding.size)
+            if begins_blob and (blob := await self._source.blob(visit.name)) is not None:
+                async with blob as file:
+                    _check_length(visit, file.size)
+                    whole = replace(visit, blob=(file, visit.at), length=file.size)
                     async with aclosing(self._walk(whole, walked)) as pieces:
                         async for piece in pieces:
                             yield piece
@@ -222,7 +257,7 @@ class Dags:
         if visit.blob is not None and visit.length is not None and name.codec is Codec.RAW:
             file, base = visit.blob
             return Piece(name, visit.length, None, file, visit.at - base, visit.at), ()
-        piece = replace(await self._piece(name), at=visit.at)
+        piece = replace(await self._source.piece(name), at=visit.at)
         if name.codec is Codec.RAW:
             _check_length(visit, piece.length)
             return piece, ()
@@ -233,18 +268,8 @@ class Dags:
             _check_length(visit, _size(node))
         return replace(piece, content=node.data), list(_children(visit, node))
 
-    async def _piece(self, name: Name) -> Piece:
-        if isinstance(name.block, Inline):
-            return Piece(None, len(name.block.data), name.block.data)
-        block = await self.block(name.block)
-        if block.within is None:
-            return Piece(name, block.length, block.data or b"")
-        async with self._store.read(block.within.digest) as file:
-            data = await asyncio.to_thread(_read, file, block.offset, block.length)
-        return Piece(name, block.length, data)
-
     async def _node(self, name: Name) -> PbNode:
-        return await _parsed(name, (await self._piece(name)).data or b"")
+        return await _parsed(name, (await self._source.piece(name)).data or b"")
 
 
 class _Walked:
@@ -303,6 +328,11 @@ def _children(visit: _Visit, node: PbNode) -> Iterator[_Visit]:
     for link in node.links:
         if visit.scope is Scope.ALL or (node.kind is Kind.SHARD and len(link.name) == width):
             yield replace(below, name=_name(link), at=0, length=None, part=None, blob=None)
+
+
+def inline(block: Inline) -> Piece:
+    """What is within its own CID."""
+    return Piece(None, len(block.data), block.data)
 
 
 def _name(link: PbLink) -> Name:

@@ -44,7 +44,6 @@ _SAME_CIDS: Final[Settings] = {
 _NETWORK: Final[Settings] = {
     "Addresses.API": "/ip4/127.0.0.1/tcp/5001",
     "Addresses.Gateway": "/ip4/127.0.0.1/tcp/8080",
-    "Gateway.NoFetch": True,
     "Routing.Type": "none",
     **_ALONE,
     **_SAME_CIDS,

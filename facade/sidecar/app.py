@@ -44,8 +44,11 @@ def sidecar_app(
     blocks = Blocks(store, fetches, metrics)
     routing = Routing(Provider(PeerId.of_node(store.node_id), address), blocks.has)
     app = web.Application(middlewares=[counting, refusing, guard(address, _refused), blocks.lending])
+    app.on_shutdown.append(blocks.stop)
     app.add_routes(routing.routes())
-    app.add_routes(gateway_routes(store, _is_public, lambda count, _: metrics.served(SourceName.LOCAL, count)))
+    app.add_routes(
+        gateway_routes(store, _is_public, lambda count, _: metrics.served(SourceName.LOCAL, count), strict=True)
+    )
     return app
 
 

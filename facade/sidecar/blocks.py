@@ -15,7 +15,7 @@ from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
 from node.errors import InvalidError, NotFoundError, UnreachableError
-from node.formats import RAW_BLOCK
+from node.formats import RAW_BLOCK, Format, read_question
 from node.http import FileRange
 from node.lent import LentLeaf
 from node.sending import HasFileno
@@ -41,6 +41,15 @@ class Blocks:
         self._fetches = fetches
         self._metrics = metrics
         self._waiting = 0
+        self._limits: set[asyncio.Timeout] = set()
+        self._stopped = False
+
+    async def stop(self, app: web.Application | None = None) -> None:
+        """Wait for no block any more: for `app.on_shutdown`."""
+        self._stopped = True
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(0.0)
 
     async def has(self, cid: Cid) -> bool:
         """Whether a block could be read here: it is public, or lent, or comes from a peer.
@@ -77,7 +86,7 @@ class Blocks:
 
     async def _lend(self, request: web.Request, not_here: web.StreamResponse) -> web.StreamResponse:
         try:
-            cid = Cid.parse(request.match_info["cid"])
+            cid = Cid.parse(_asked(request))
         except InvalidError:
             return not_here
         try:
@@ -98,8 +107,7 @@ class Blocks:
         if fetch is None:
             return None
         try:
-            async with asyncio.timeout(BLOCK_S):
-                part = await fetch.part(cid)
+            part = await self._part(fetch, cid, BLOCK_S)
         except TimeoutError:
             return await self._late(request, cid, fetch)
         if part is None:  # the blob landed just now, or nobody gives it
@@ -110,17 +118,24 @@ class Blocks:
         with closing(part):
             return await self._file(request, cid, part, part, SourceName.PEER)
 
+    async def _part(self, fetch: Fetch, cid: Cid, limit_s: float) -> Part | bytes | None:
+        async with asyncio.timeout(0.0 if self._stopped else limit_s) as limit:
+            self._limits.add(limit)
+            try:
+                return await fetch.part(cid)
+            finally:
+                self._limits.discard(limit)
+
     async def _late(self, request: web.Request, cid: Cid, fetch: Fetch) -> web.StreamResponse:
         """Say that a leaf comes, and send it once it has: after a 404 Kubo would not ask again for a minute."""
         length = fetch.length(cid)
-        if length is None:
+        if length is None or self._stopped:
             raise UnreachableError(f"no peer gave it within {BLOCK_S:g} s")
         response = _with(web.StreamResponse(), cid, SourceName.PEER)
         response.content_length = length
         await response.prepare(request)
         try:
-            async with asyncio.timeout(LATE_S):
-                part = await fetch.part(cid)
+            part = await self._part(fetch, cid, LATE_S)
             if not isinstance(part, Part):
                 raise ConnectionResetError("no peer gave it")
             with closing(part):
@@ -156,13 +171,16 @@ class Blocks:
 
 
 def _is_block(request: web.Request) -> bool:
-    """Whether a raw block is asked for; the query wins over `Accept` (Trustless Gateway, section 2.2.2)."""
-    if "cid" not in request.match_info or not request.path.startswith("/ipfs/"):
+    if not request.path.startswith("/ipfs/"):
         return False
-    wanted = request.query.get("format")
-    return wanted == "raw" or (
-        wanted is None and any(RAW_BLOCK in line for line in request.headers.getall(hdrs.ACCEPT, ()))
-    )
+    try:
+        return read_question(request.query, request.headers.getall(hdrs.ACCEPT, ())).format is Format.RAW
+    except InvalidError:
+        return False
+
+
+def _asked(request: web.Request) -> str:
+    return request.path.removeprefix("/ipfs/").removesuffix("/")
 
 
 def _with(response: web.StreamResponse, cid: Cid, source: SourceName) -> web.StreamResponse:

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 GIB: Final = 1 << 30
 SIZE: Final = int(os.environ.get("LAYERMESH_E2E_LAYER_GIB", "2")) * GIB
-"""The issue's 20 GiB take as much room on disk twice, and minutes."""
+"""20 GiB take as much room on disk twice, and minutes: for runs by hand."""
 MOST_MEMORY: Final = 200 << 20
 _PIECE: Final = 1 << 20
 _FILLING: Final = hashlib.shake_256(b"a large layer").digest(_PIECE - 8)

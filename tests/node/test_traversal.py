@@ -18,7 +18,7 @@ from node.formats import Scope, UnsupportedError
 from node.naming import Name
 from node.outgoing import contents, sections
 from node.store import Store, open_store
-from node.traversal import MAX_DEPTH, BrokenDagError, Dags, NoSuchNameError, Piece
+from node.traversal import MAX_DEPTH, BrokenDagError, Dags, Held, NoSuchNameError, Piece
 from node.visibility import Visibility
 from tests.node.contents import MEMBERS, MIB, PRIVATE, PUBLIC, content
 from tests.node.dags import directory, file, identity, keep, leaf, pb_node, shard, v0
@@ -28,7 +28,7 @@ A, B, C = leaf(b"aaaa"), leaf(b"bb"), leaf(b"cccccc")
 
 @pytest.fixture
 def dags(store: Store) -> Dags:
-    return Dags(store, lambda visibility: visibility is Visibility.PUBLIC)
+    return Dags(Held(store, lambda visibility: visibility is Visibility.PUBLIC))
 
 
 async def walked(
@@ -244,7 +244,7 @@ def test_a_part_of_any_file_is_the_blocks_that_it_needs(tmp_path: Path, tree: Tr
 
     async def look() -> None:
         async with open_store(tmp_path / "data") as store:
-            dags = Dags(store, lambda _visibility: True)
+            dags = Dags(Held(store, lambda _visibility: True))
             name = await keep(store, *{block.cid: block for block in _expected(tree, range(1000))}.values())
             expected = [str(block.cid) for block in _expected(tree, part)]
             assert await cids(dags, name, Scope.ENTITY, part, dups=True) == expected
@@ -264,7 +264,7 @@ def test_whatever_a_block_says_the_walk_ends_with_a_reason(tmp_path: Path, data:
 
     async def look() -> None:
         async with open_store(tmp_path / "data") as store:
-            dags = Dags(store, lambda _visibility: True)
+            dags = Dags(Held(store, lambda _visibility: True))
             name = await keep(store, Whole(Cid.of(block, Codec.DAG_PB), block), A, B)
             try:
                 async for _ in sections(dags.walk(name, Scope.ALL, dups=True)):

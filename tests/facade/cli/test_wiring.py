@@ -106,6 +106,12 @@ def test_a_registry_that_cannot_be_reached_as_written_is_refused(tmp_path: Path,
     assert message in str(caught.value)
 
 
+def test_blobs_are_found_by_cid_where_there_is_a_kubo_sidecar() -> None:
+    assert not wired().cluster.by_cid and wired().addresses()["kubo-sidecar"] is None
+    made = wired(facade_kubo_sidecar="on")
+    assert made.cluster.by_cid and str(made.addresses()["kubo-sidecar"]) == "127.0.0.1:5054"
+
+
 @pytest.mark.parametrize("parameter", ["facade_listen", "facade_docker_mirror", "admin_listen"])
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "box.test:1"])
 def test_a_listener_beyond_loopback_needs_insecure(parameter: str, address: str) -> None:

@@ -31,6 +31,7 @@ class Sidecar:
     session: aiohttp.ClientSession
     metrics: Metrics
     address: Address
+    runner: web.AppRunner
 
     async def provided(self, cid: Cid) -> bool:
         """Whether the node says that it has a block."""
@@ -75,6 +76,6 @@ async def sidecar(
         await web.SockSite(runner, bound).start()
         try:
             async with aiohttp.ClientSession(f"http://{here}", connector=aiohttp.TCPConnector(limit=0)) as session:
-                yield Sidecar(node, session, metrics, here)
+                yield Sidecar(node, session, metrics, here, runner)
         finally:
             await runner.cleanup()

@@ -102,7 +102,7 @@ async def test_what_is_not_for_everybody_is_nowhere(tmp_path: Path, visibility: 
             assert await mine.block(cid) is None
             async with mine.session.head(f"/ipfs/{cid}?format=raw") as answer:
                 assert answer.status == 404
-            async with mine.session.get(f"/ipfs/{cid}") as answer:
+            async with mine.session.get(f"/ipfs/{cid}?format=car") as answer:
                 assert answer.status == 404
         assert not peer.bodies
 
@@ -142,8 +142,9 @@ async def test_a_file_is_not_fetched_whole_for_who_asks_for_no_block(tmp_path: P
     async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         root = peer.hold(BLOB)
         await heard_of(mine, root)
-        async with mine.session.get(f"/ipfs/{root}") as answer:
-            assert answer.status == 404
+        for query, status in (("", 400), ("?format=car", 404)):
+            async with mine.session.get(f"/ipfs/{root}{query}") as answer:
+                assert answer.status == status
         assert not peer.bodies
 
 
@@ -266,6 +267,19 @@ async def test_a_fetch_that_hangs_is_waited_for_within_limits(tmp_path: Path, mo
         await heard_of(mine, root)
         async with asyncio.timeout(5):
             assert await mine.block(root) is None
+
+
+async def test_a_node_that_stops_waits_for_no_peer(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=patient(stall_s=30.0, leaf_s=30.0)) as mine:
+        peer.faults.stall_after = 3 * 1024 * 1024
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.block(root)
+        waiting = asyncio.ensure_future(mine.block(DAG.leaf(4).cid))
+        await until(lambda: mine.metrics.fetched_bytes["peer"] > 1024 * 1024)
+        async with asyncio.timeout(3):
+            await mine.runner.shutdown()
+            assert await waiting is None
 
 
 async def test_so_many_blobs_are_fetched_at_once_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
