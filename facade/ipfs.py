@@ -18,6 +18,7 @@ from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.kubo.kubo import Kubo, OnDaemon
 from node.ipfs.unixfs import Given, open_by_blocks
+from node.naming import Name
 from node.reference import OWN, Repository
 from node.source import Sink, Wanted
 from node.store import Store
@@ -112,7 +113,7 @@ def by_blocks(network: OnDaemon) -> Read:
         sink.expect(file.size)
         await fetch_dag(file.cid, file.size, block)
         at = sink.prefix
-        async with open_by_blocks(Given(block), file.cid, at) as pieces:
+        async with open_by_blocks(Given(block), Name(file.cid), at) as pieces:
             async for piece in pieces:
                 await sink.write(at, piece)
                 at += len(piece)

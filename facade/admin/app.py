@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
@@ -21,7 +22,13 @@ _PATHS: Final = "/api/status, /api/peers, /api/where?ref=, /metrics, /livez or /
 _STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
-def admin_app(node: Running, where: Where, listen: Address, own: OwnRepositories | None = None) -> web.Application:
+def admin_app(
+    node: Running,
+    where: Where,
+    listen: Address,
+    own: OwnRepositories | None = None,
+    by_hand: IpfsByHand | None = None,
+) -> web.Application:
     """The application of the admin listener."""
     admin = _Admin(node, where)
     app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
@@ -36,6 +43,8 @@ def admin_app(node: Running, where: Where, listen: Address, own: OwnRepositories
         app.router.add_post("/api/own/records", own.restore)
         app.router.add_get("/api/own/blob", own.blob, allow_head=False)
         app.router.add_put("/api/own/blob", own.put_blob)
+    if by_hand is not None:
+        app.router.add_routes(by_hand.routes())
     return app
 
 

@@ -82,7 +82,7 @@ class OwnRepositories:
             raise InvalidError(f"{digest}: a Content-Length of at most {MOST_BLOB_BYTES} is expected")
         async with self._store.ingest(Wanted(_RESTORED, digest, size)) as ingest:
             offset = 0
-            async for piece in _pieces(request):
+            async for piece in pieces(request):
                 await ingest.write(offset, piece)
                 offset += len(piece)
             await ingest.commit()
@@ -92,7 +92,7 @@ class OwnRepositories:
     async def restore(self, request: web.Request) -> web.Response:
         """Enter records whose blobs are here, as if they were pushed now."""
         body = bytearray()
-        async for piece in _pieces(request):
+        async for piece in pieces(request):
             body += piece
             if len(body) > MOST_BODY_BYTES:
                 raise InvalidError(f"records: at most {MOST_BODY_BYTES} bytes at once")
@@ -107,7 +107,12 @@ class OwnRepositories:
         return _json({"restored": await self._store.owned.restore(records)})
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+async def pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """A body as it comes.
+
+    Raises:
+        InvalidError: when it breaks off.
+    """
     try:
         while piece := await request.content.readany():
             yield piece

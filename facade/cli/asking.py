@@ -15,6 +15,7 @@ from node.errors import InvalidError, LayermeshError, NotFoundError, Unreachable
 PATIENCE_S: Final = 10.0
 LONG_S: Final = 300.0
 """For what the node has to write to its disk before it answers."""
+_LONGEST_LINE: Final = 64 * 1024
 
 
 def ask(admin: Address, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -46,6 +47,43 @@ def fetched(admin: Address, target: str) -> Iterator[http.client.HTTPResponse]:
         yield response
 
 
+def streamed(admin: Address, method: str, target: str) -> Iterator[Any]:
+    """The lines of JSON that a long answer consists of, as they come; the last one says that it is `done`.
+
+    Raises:
+        UnreachableError: also when the node breaks off, or says nothing for five minutes.
+        NotFoundError, InvalidError: as the node says.
+    """
+    with _answering(reachable(admin), method, target, patience_s=LONG_S) as response:
+        if response.status != 200:
+            _answer(admin, response.status, response.read())
+        while line := _line(admin, response):
+            said = _answer(admin, 200, line)
+            if said.get("error"):
+                raise refused(said["status"], said["error"])
+            yield said
+            if said.get("done"):
+                return
+    raise _broken(admin)
+
+
+def _line(admin: Address, response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.readline(_LONGEST_LINE)
+    except (OSError, http.client.HTTPException):
+        raise _broken(admin) from None
+
+
+def _broken(admin: Address) -> UnreachableError:
+    return UnreachableError(f"the node at {admin} broke off; its log may say why")
+
+
+def refused(status: int, message: str) -> LayermeshError:
+    """What an answer that is an error means."""
+    kinds: dict[int, type[LayermeshError]] = {400: InvalidError, 404: NotFoundError}
+    return kinds.get(status, UnreachableError)(message)
+
+
 def _answer(admin: Address, status: int, body: bytes) -> Any:
     try:
         answer = msgspec.json.decode(body)
@@ -54,8 +92,7 @@ def _answer(admin: Address, status: int, body: bytes) -> Any:
     if status == 200:
         return answer
     message = str(answer.get("error")) if isinstance(answer, dict) else f"HTTP status {status}"
-    kinds: dict[int, type[LayermeshError]] = {400: InvalidError, 404: NotFoundError}
-    raise kinds.get(status, UnreachableError)(message)
+    raise refused(status, message)
 
 
 def _get(admin: Address, target: str) -> tuple[int, bytes]:

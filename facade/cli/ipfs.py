@@ -6,7 +6,7 @@ from facade.cli.lazy import Lazy
 
 
 class _Ipfs(Lazy):
-    names = ("config", "swarm-key")
+    names = ("status", "add", "cat", "ls", "pin", "unpin", "config", "swarm-key")
     prefix = "facade.cli.ipfs_"
 
 

@@ -42,7 +42,7 @@ class GatewayReading:
         gateways = await self._having(cid)
         if not gateways:
             raise NotFoundError(f"{cid}: no gateway has it")
-        async with open_by_blocks(_Remote(self._client, gateways, self._failed), cid, start, stop) as chunks:
+        async with open_by_blocks(_Remote(self._client, gateways, self._failed), Name(cid), start, stop) as chunks:
             yield chunks
 
     async def has(self, cid: Cid) -> bool:

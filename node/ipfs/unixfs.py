@@ -49,7 +49,7 @@ class Given:
 
 @asynccontextmanager
 async def open_by_blocks(
-    source: BlockSource, cid: Cid, start: int = 0, stop: int | None = None
+    source: BlockSource, name: Name, start: int = 0, stop: int | None = None
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield a file's bytes from `start` up to `stop` (its end when None), each of a block that was verified.
 
@@ -58,10 +58,10 @@ async def open_by_blocks(
         UnsupportedError: on entry, when it is no file, or of a kind that is not read.
         BrokenDagError: when what one block says of another is not so; the bytes until there are right.
     """
-    dags, name = Dags(source), Name(cid)
+    dags = Dags(source)
     entity = await dags.entity(name)
     if not entity.is_file:
-        raise UnsupportedError(f"{cid}: this is a directory, not a file")
+        raise UnsupportedError(f"{name}: this is a directory, not a file")
     part = range(min(start, entity.size), entity.size if stop is None else min(stop, entity.size))
     async with (
         aclosing(dags.walk(name, Scope.ENTITY, part, dups=True)) as pieces,
@@ -70,16 +70,16 @@ async def open_by_blocks(
         yield chunks
 
 
-async def list_directory(get: GetBlock, cid: Cid) -> tuple[Listed, ...]:
+async def list_directory(source: BlockSource, name: Name) -> tuple[Listed, ...]:
     """What a plain directory has, in its own order.
 
     Raises:
-        NotFoundError, UnreachableError, MismatchError: as `get` does.
+        NotFoundError, UnreachableError, MismatchError: as `source` does.
         InvalidError: when it is none, or one that is sharded.
     """
-    node = None if cid.codec is Codec.RAW else parse_pb(await get(cid))
+    node = None if name.codec is Codec.RAW else parse_pb((await source.piece(name)).data or b"")
     if node is not None and node.kind is Kind.SHARD:
-        raise UnsupportedError(f"{cid}: sharded directories (HAMT) are not read")
+        raise UnsupportedError(f"{name}: sharded directories (HAMT) are not read")
     if node is None or node.kind is not Kind.DIRECTORY:
-        raise UnsupportedError(f"{cid}: this is a file, not a directory")
+        raise UnsupportedError(f"{name}: this is a file, not a directory")
     return tuple(Listed(link.name, str(Name(link.block, link.is_v0)), link.tsize) for link in node.links)

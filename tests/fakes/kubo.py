@@ -247,7 +247,8 @@ class FakeKubo:
             await self.released.wait()
             return web.Response(status=504, text="not found in time")
         if request.query.get("format") == "raw":
-            return web.Response(body=self.blocks[cid], content_type="application/vnd.ipld.raw")
+            block = bytes(len(self.blocks[cid])) if cid == self.faults.wrong_leaf else self.blocks[cid]
+            return web.Response(body=block, content_type="application/vnd.ipld.raw")
         return await self._file(request, cid)
 
     async def _file(self, request: web.Request, root: Cid) -> web.StreamResponse:

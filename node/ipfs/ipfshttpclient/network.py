@@ -10,6 +10,7 @@ from node.ipfs.kubo.adding import ReadAt
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, OnDaemon, Timings
 from node.ipfs.unixfs import Given, open_by_blocks
+from node.naming import Name
 from node.store import Store
 
 
@@ -26,7 +27,8 @@ class IpfsHttpClient(OnDaemon):
     async def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield a file's bytes, each of a block that was verified. Implements `Reading.open`."""
         limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
-        async with open_by_blocks(Given(partial(self._commands.block, within_s=limit_s)), cid, start, stop) as pieces:
+        source = Given(partial(self._commands.block, within_s=limit_s))
+        async with open_by_blocks(source, Name(cid), start, stop) as pieces:
             yield pieces
 
     async def block(self, cid: Cid) -> bytes:
