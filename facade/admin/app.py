@@ -31,7 +31,7 @@ def admin_app(
 ) -> web.Application:
     """The application of the admin listener."""
     admin = _Admin(node, where)
-    app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
+    app = web.Application(middlewares=[admin.counting, refusing, guard(listen, lambda why: _error(403, why))])
     app.router.add_get("/livez", admin.livez)
     app.router.add_get("/readyz", admin.readyz)
     app.router.add_get("/metrics", admin.metrics)
@@ -94,7 +94,7 @@ class _Admin:
 
 
 @web.middleware
-async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error becomes `{"error": ...}`."""
     try:
         return await handler(request)
