@@ -26,7 +26,7 @@ from facade.upstream.proxies import Proxies
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import LayermeshError, MismatchError, NotFoundError
-from node.ipfs.gateway import GatewayClient
+from node.ipfs.gateway import AT_HAND, GatewayClient
 from node.ipfs.reading import GatewayReading
 from node.reference import Repository
 from node.source import Sink, Wanted
@@ -98,7 +98,7 @@ class Gateways:
         found = await self.having(cid)
         if not found:
             raise NotFoundError(f"{cid}: no gateway has it")
-        sources = [Source(str(url), url, lambda _target: {}, digest, by_block=True) for url in found]
+        sources = [Source(str(url), url, lambda _target: AT_HAND, digest, by_block=True) for url in found]
         await self._swarm.fetch(cid, size, sources, sink)
 
     async def block(self, cid: Cid) -> bytes | None:
@@ -106,7 +106,7 @@ class Gateways:
         for url in await self.having(cid):
             try:
                 async with asyncio.timeout(self._timings.leaf_s):
-                    data = await self._client.block(url, cid)
+                    data = await self._client.block(url, cid, headers=AT_HAND)
             except NotFoundError:
                 continue
             except (LayermeshError, TimeoutError) as error:

@@ -167,8 +167,8 @@ class Foreign:
         )
         transaction.run_many(
             "INSERT INTO foreign_blocks (hash, length, data, within, offset) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (hash) DO UPDATE SET data = excluded.data, within = excluded.within, offset = excluded.offset"
-            " WHERE data IS NULL",
+            " ON CONFLICT (hash) DO UPDATE SET length = excluded.length, data = excluded.data,"
+            " within = excluded.within, offset = excluded.offset WHERE data IS NULL",
             [_row(block) for block in blocks],
         )
         transaction.run_many(

@@ -40,6 +40,8 @@ OnSent = Callable[[int, web.Request], None]
 Chunks = AsyncGenerator[bytes, None] | AsyncGenerator[bytearray, None]
 Encode = Callable[[AsyncGenerator[Piece, None]], Chunks]
 MAX_SEGMENTS: Final = 64
+_PROBE: Final = Name(Inline(Codec.RAW, b""))
+"""`node.cid.IDENTITY_PROBE`, which is answered however it is asked for."""
 _NOT_HERE: Final = "not here\n"
 _IMMUTABLE: Final = "public, max-age=29030400, immutable"
 _log: Final = structlog.get_logger(__name__)
@@ -83,7 +85,7 @@ class _Gateway:
             raise InvalidError("Service-Worker: none is served here")
         root, path = _content_path(request)
         question = read_question(request.query, request.headers.getall(hdrs.ACCEPT, ()))
-        if question.format is Format.PLAIN and self._strict:
+        if question.format is Format.PLAIN and self._strict and root != _PROBE:
             raise InvalidError("?format=raw or ?format=car is expected: nothing is served that cannot be verified")
         held = Held(self._store, lambda visibility: self._may_read(request, visibility))
         asked = _Asked(request, question, held, await Dags(held).resolve(root, path))
@@ -108,15 +110,15 @@ class _Gateway:
 
     async def _plain(self, asked: "_Asked") -> web.StreamResponse:
         """A file's bytes."""
-        if (holding := await asked.held.holding(asked.target.name)) is not None:
-            return await self._part(asked, holding, 0, holding.size)
-        entity = await asked.dags.entity(asked.target.name)
-        if not entity.is_file:
-            raise UnacceptableError(f"{asked.target.name}: it is a directory: ask for ?format=car, or a file in it")
         name = asked.target.name
-        if isinstance(name.block, Inline) or name.codec is not Codec.RAW:
-            return await self._pieced(asked, entity)
-        return await self._block(asked, await asked.held.block(name.block))
+        if (holding := await asked.held.holding(name)) is not None:
+            return await self._part(asked, holding, 0, holding.size)
+        if name.codec is Codec.RAW:  # a leaf is a file, too
+            return await self._raw(asked)
+        entity = await asked.dags.entity(name)
+        if not entity.is_file:
+            raise UnacceptableError(f"{name}: it is a directory: ask for ?format=car, or a file in it")
+        return await self._pieced(asked, entity)
 
     async def _part(self, asked: "_Asked", within: Holding, offset: int, length: int) -> web.StreamResponse:
         request = asked.request
@@ -206,7 +208,7 @@ class _Gateway:
                 sent += len(chunk)
             await response.write_eof()
         except LayermeshError as error:
-            _log.warning("answer cut", path=request.path[:200], reason=str(error))
+            _log.warning("answer cut", path=request.rel_url.raw_path[:200], reason=str(error))
             if request.transport is not None:
                 request.transport.abort()  # an end, however clean, would be taken for the whole
             raise ConnectionResetError(str(error)) from None

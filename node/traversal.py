@@ -27,6 +27,7 @@ MAX_PENDING: Final = 100_000
 MAX_STEPS: Final = 1 << 20
 """So many blocks a walk takes at most: 1 TiB of a file in blocks of 1 MiB."""
 MAX_SIZE: Final = 1 << 53
+"""No file is longer, whatever a node says."""
 _SLOW_BYTES: Final = 64 * 1024
 """A longer node is read in a thread."""
 

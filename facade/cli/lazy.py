@@ -18,7 +18,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(f"{self.prefix}{cmd_name.replace('-', '_')}").command
+        command: click.Command = importlib.import_module(self.prefix + cmd_name.replace("-", "_")).command
         return command
 
     def resolve_command(

@@ -17,6 +17,8 @@ from node.receiving import BlockReceiver, Buffers
 from node.unixfs import MAX_BLOCK_BYTES
 
 _RAW: Final[Mapping[str, str]] = {hdrs.ACCEPT: "application/vnd.ipld.raw"}
+AT_HAND: Final[Mapping[str, str]] = {hdrs.CACHE_CONTROL: "only-if-cached"}
+"""Asks a gateway for what it has, and not to look for it elsewhere, which may take for ever."""
 _PLAIN: Final[Mapping[str, str]] = {hdrs.ACCEPT_ENCODING: "identity"}
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
 _PROBE_S: Final = 2.0
@@ -146,8 +148,7 @@ class GatewayClient:
             UnreachableError: when it gives no answer that a gateway gives.
         """
         url = _url(base_url, str(cid)).with_query(format="raw")
-        asked: Mapping[str, str] = {**_RAW, hdrs.CACHE_CONTROL: "only-if-cached"}
-        async with self._get(url, asked, hdrs.METH_HEAD) as answer:
+        async with self._get(url, {**_RAW, **AT_HAND}, hdrs.METH_HEAD) as answer:
             try:
                 _expect_block(answer, url)
             except NotFoundError:

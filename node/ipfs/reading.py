@@ -10,7 +10,7 @@ from yarl import URL
 from node.car import Inline
 from node.cid import Cid
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
-from node.ipfs.gateway import GatewayClient
+from node.ipfs.gateway import AT_HAND, GatewayClient
 from node.ipfs.unixfs import open_by_blocks
 from node.naming import Name
 from node.traversal import Piece, inline
@@ -69,7 +69,7 @@ class _Remote:
             gateway = self._gateways[0]
             try:
                 async with asyncio.timeout(_BLOCK_S):
-                    data = await self._client.block(gateway, name.block)
+                    data = await self._client.block(gateway, name.block, headers=AT_HAND)
             except TimeoutError:
                 trouble = UnreachableError(f"{gateway}: a block took longer than {_BLOCK_S:g} s")
             except (NotFoundError, UnreachableError, MismatchError) as error:

@@ -169,10 +169,15 @@ class KuboContract:
 
     async def test_it_keeps_the_connections_that_it_is_told_of(self, daemon: Daemon) -> None:
         peer_id = "12D3KooWKvjC3xc6nirAzw42NfB67zTag8Qz4e6LoLAaq97y23kF"
-        address = f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}"
-        assert (await daemon.ask("swarm/peering/add", arg=address))[0] == 200
+        for ports in ((1, 2), (3, 4)):  # the addresses told last are those that count
+            addresses = [f"/ip4/127.0.0.1/tcp/{port}" for port in ports]
+            url = (daemon.rpc / "api/v0/swarm/peering/add").with_query(
+                arg=[f"{each}/p2p/{peer_id}" for each in addresses]
+            )
+            async with daemon.session.post(url) as answer:
+                assert answer.status == 200
         _, _, text = await daemon.ask("swarm/peering/ls")
-        assert [each["ID"] for each in json.loads(text)["Peers"]] == [peer_id]
+        assert json.loads(text)["Peers"] == [{"ID": peer_id, "Addrs": addresses}]
         assert (await daemon.ask("swarm/peering/rm", arg=peer_id))[0] == 200
         _, _, text = await daemon.ask("swarm/peering/ls")
         assert not json.loads(text)["Peers"]

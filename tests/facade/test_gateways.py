@@ -55,6 +55,7 @@ async def test_a_file_comes_block_by_block_from_all_that_have_it() -> None:
         for fake in fakes[:2]:
             assert sum(method == "GET" for method, _ in fake.asked) > 1
             assert {each.get("Accept") for each in fake.headers} == {"application/vnd.ipld.raw"}
+            assert {each.get("Cache-Control") for each in fake.headers} == {"only-if-cached"}
         assert sum(each.received_bytes for each in gateways.status()) >= len(DATA)
         assert [each.set_aside for each in gateways.status()] == [None, None, None]
 
@@ -141,6 +142,19 @@ async def test_one_that_claims_what_it_has_not_is_asked_once() -> None:
         with pytest.raises(NotFoundError):
             await fetched(gateways)
         assert fake.asked == [("HEAD", str(ROOT)), ("GET", str(ROOT))]
+
+
+async def test_one_that_lacks_a_block_of_it_is_asked_again_another_time() -> None:
+    async with AsyncExitStack() as stack:
+        partial, good = holding(), holding()
+        partial.lose(DATA[3 * LEAF_BYTES : 4 * LEAF_BYTES])
+        gateways = await opened(stack, partial)
+        with pytest.raises(NotFoundError):
+            await fetched(gateways)
+        assert gateways.status()[0].set_aside is None
+        both = await opened(stack, partial_again := holding(), good)
+        partial_again.lose(DATA[:LEAF_BYTES])
+        assert await fetched(both) == DATA
 
 
 async def test_one_that_is_not_there_is_set_aside_at_once() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from yarl import URL
 
+from node.cid import Cid
 from node.unixfs import LEAF_BYTES
 from tests.fakes.peer import dag_of
 
@@ -47,6 +48,10 @@ class FakeGateway:
         self._blocks |= {str(cid): block for cid, block in dag.interior}
         self._blocks |= {str(leaf.cid): data[leaf.offset : leaf.offset + LEAF_BYTES] for leaf in leaves}
         self._leaves |= {str(leaf.cid) for leaf in leaves}
+
+    def lose(self, leaf: bytes) -> None:
+        """Hold a leaf no longer."""
+        del self._blocks[str(Cid.of(leaf))]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """A block, or a fault."""

@@ -202,8 +202,9 @@ class FakeKubo:
         return _json({"Peers": peers})
 
     async def _swarm_peering_add(self, request: web.Request) -> web.Response:
-        address, _, peer_id = request.query["arg"].rpartition("/p2p/")
-        self.peerings.setdefault(peer_id, []).append(address)
+        named = [each.rpartition("/p2p/") for each in request.query.getall("arg")]
+        peer_id = named[0][2]
+        self.peerings[peer_id] = [address for address, _, _ in named]
         return _json({"ID": peer_id, "Status": "success"})
 
     async def _swarm_peering_rm(self, request: web.Request) -> web.Response:

@@ -258,6 +258,7 @@ async def test_a_strict_gateway_answers_with_what_can_be_verified_alone(store: S
             status, body, _ = await read(session, f"/ipfs/{dag.root}", Accept=accept)
             assert (status, b"?format=raw or ?format=car" in body) == (400, True)
         assert (await read(session, f"/ipfs/{dag.root}?format=raw"))[0] == 200
+        assert (await read(session, "/ipfs/bafkqaaa"))[:2] == (200, b"")
         assert len(await archive(session, f"/ipfs/{dag.root}?format=car")) == 5
 
 

@@ -135,9 +135,8 @@ class Daemon:
         return {str(each.get("ID")) for each in listed if isinstance(each, dict)}
 
     async def peer_with(self, peer: SwarmPeer) -> None:
-        """Keep a connection to another daemon, for as long as this one runs."""
-        for address in peer.addresses:
-            await self._rpc.ask("swarm/peering/add", f"{address}/p2p/{peer.peer_id}")
+        """Keep a connection to another daemon, for as long as this one runs; at these addresses, and no others."""
+        await self._rpc.ask("swarm/peering/add", *(f"{address}/p2p/{peer.peer_id}" for address in peer.addresses))
 
     async def part_from(self, peer_id: str) -> None:
         """Keep that connection no longer."""

@@ -1,10 +1,13 @@
 """A node with IPFS gateways: they come before upstream, are asked for public content alone, and cost a pull nothing."""
 
+import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from tests.facade.machine import Machine, machine, until
 from tests.facade.members import SECRET
@@ -12,6 +15,7 @@ from tests.fakes.gateway import FakeGateway, fake_gateway
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.peer import FakePeer, fake_peer
 from tests.fakes.registry import FakeRegistry
+from tests.kubo.daemon import Kubo
 
 MIB = 1024 * 1024
 
@@ -123,3 +127,32 @@ async def test_private_content_is_never_asked_for(tmp_path: Path, registry: Fake
             await node.store.drop(blob.digest)
         assert (await node.blob(layer.digest)).source == "upstream"
         assert gateway.asked == []
+
+
+async def test_another_node_is_a_gateway_without_being_a_peer(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage
+) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(machine(tmp_path / "a", registry))
+        await pulled(a, image)
+        await a.landed(image.config.digest)
+        b = await stack.enter_async_context(machine(tmp_path / "b", registry, gateways=(URL(a.mesh),)))
+        assert (await pulled(b, image))[str(image.config.digest)] == "ipfs"
+        assert not b.cluster.peers()
+
+
+async def test_the_gateway_of_a_real_kubo_gives_what_was_published_there(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, kubo: Kubo
+) -> None:
+    (layer,) = image.layers
+    profile = {"cid-version": "1", "raw-leaves": "true", "chunker": "size-1048576", "max-file-links": "1024"}
+    async with machine(tmp_path / "n", registry, gateways=(kubo.gateway,)) as node:
+        form = aiohttp.FormData()
+        form.add_field("file", io.BytesIO(layer.data), filename="blob")
+        async with node.session.post((kubo.rpc / "api/v0/add").with_query(profile), data=form) as answer:
+            assert answer.status == 200
+        assert (await pulled(node, image))[str(layer.digest)] == "upstream"
+        await node.landed(layer.digest)
+        await node.store.drop(layer.digest)
+        answer_again = await node.blob(layer.digest)
+        assert (answer_again.data, answer_again.source) == (layer.data, "ipfs")
