@@ -25,7 +25,7 @@ from node.store import Store
 
 log = structlog.get_logger(__name__)
 MOST_OFFERS: Final = 2
-LOOK_S: Final = 0.3
+LOOK_S: Final = 0.25
 """How long the swarm may take to show that somebody has a block."""
 
 _PINNED_S: Final = 0.5
@@ -86,17 +86,18 @@ Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
 
 def by_gateway(kubo: Kubo) -> Read:
     """Leaves are parts of the file that its gateway gives, several at once."""
-    swarm = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+    at_hand = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+    afar = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)  # in order, behind the pin of it
 
     async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         source = Source("kubo", kubo.gateway, lambda _target: {}, wanted.digest)
-        await swarm.fetch(file.cid, file.size, [source], sink)
+        await (at_hand if file.here else afar).fetch(file.cid, file.size, [source], sink)
 
     return read
 
 
 def by_blocks(network: OnDaemon) -> Read:
-    """Leaves are blocks, which its RPC gives, some ahead."""
+    """Leaves are blocks, which its RPC gives one after another."""
     limit_s = Timings().leaf_s
 
     async def block(cid: Cid) -> bytes:
@@ -147,6 +148,7 @@ class KuboSource:
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
+        begun = sink.prefix
         try:
             async with self._kept(wanted.digest, file):
                 await self._read(wanted, file, sink)
@@ -157,15 +159,21 @@ class KuboSource:
             if not await self._kubo.here(file.cid):
                 raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
+        finally:
+            if not file.here and sink.prefix == begun and file.size:
+                self._mappings.put_aside(wanted.digest)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = cid_of_small(digest)
         if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        if not (late or self._mappings.named(digest) or await self._kubo.here(cid)):
+        if not (late or self._mappings.is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
             return None
-        return await self._block(cid)
+        data = await self._block(cid)
+        if data is None:
+            self._mappings.put_aside(digest)
+        return data
 
     async def obtainable(self, repository: Repository, digest: Digest) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
@@ -177,6 +185,7 @@ class KuboSource:
             if await self._block(offer.file.cid) is not None:
                 self._remember(offer.file.cid)
                 return True
+            self._mappings.put_aside(digest)
         return False
 
     def _remember(self, cid: Cid) -> None:

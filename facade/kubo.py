@@ -31,9 +31,9 @@ class RunningKubo:
     publisher: Publisher
     source: KuboSource
 
-    def numbers(self) -> tuple[bool, int, int]:
-        """Whether it can be used, and how many blobs were offered to it and withdrawn since the start."""
-        return self.kubo.usable, self.publisher.offered, self.publisher.withdrawn
+    def numbers(self) -> tuple[bool, int]:
+        """Whether it can be used, and how many blobs are offered by it."""
+        return self.kubo.usable, self.publisher.offered
 
 
 @asynccontextmanager

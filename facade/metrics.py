@@ -69,7 +69,7 @@ class Metrics:
         self._set_aside: Callable[[], int] | None = None
         self._breakers: Callable[[], Mapping[Endpoint, BreakerState]] | None = None
         self._quotas: Callable[[], Mapping[tuple[Endpoint, bool], Quota]] | None = None
-        self._ipfs: Callable[[], tuple[bool, int, int]] | None = None
+        self._ipfs: Callable[[], tuple[bool, int]] | None = None
 
     def served(self, source: str, size: int) -> None:
         """`size` bytes of manifests or blobs went to a runtime; `source` is one of SOURCES."""
@@ -123,10 +123,8 @@ class Metrics:
         self._breakers = breakers
         self._quotas = quotas
 
-    def watch_ipfs(self, numbers: Callable[[], tuple[bool, int, int]]) -> None:
-        """Read these when scraped: whether the IPFS daemon can be used, and how many blobs were offered to it, and
-        withdrawn, since the start.
-        """
+    def watch_ipfs(self, numbers: Callable[[], tuple[bool, int]]) -> None:
+        """Read these when scraped: whether the IPFS daemon can be used, and how many blobs are offered by it."""
         self._ipfs = numbers
 
     def collect(self) -> "Iterable[Metric]":
@@ -172,10 +170,9 @@ class Metrics:
 
         if self._ipfs is None:
             return
-        usable, offered, withdrawn = self._ipfs()
+        usable, offered = self._ipfs()
         yield exposition.gauge("layermesh_ipfs_up", "1 while the IPFS daemon can be used.", float(usable))
-        counts = {"offered": offered, "withdrawn": withdrawn}
-        yield exposition.counter("layermesh_ipfs_blobs", "Blobs published to the IPFS daemon.", "change", counts)
+        yield exposition.gauge("layermesh_ipfs_blobs", "Blobs that the IPFS daemon offers for this node.", offered)
 
     def _collect_endpoints(self) -> "Iterable[Metric]":
         from facade import exposition

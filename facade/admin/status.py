@@ -79,7 +79,8 @@ class GatewayReport(msgspec.Struct, frozen=True):
 class IpfsReport(msgspec.Struct, frozen=True):
     """The IPFS network. `state` says in words how it is; what follows is known of a daemon's alone.
 
-    `offered` and `withdrawn` count blobs since the start; `in_step` while there is nothing to be published.
+    `offered`: how many blobs it offers; `withdrawn`: how many it was told to offer no longer since the start; `in_step`
+    while there is nothing to be published.
     """
 
     network: str
@@ -207,7 +208,7 @@ async def status(node: Running) -> StatusReport:
             *await _conflict_warnings(node),
             *_upstream_warnings(node),
             *(f"gateway {each.url} is not asked now: {each.set_aside}" for each in node.gateways() if each.set_aside),
-            *_ipfs_warnings(node.kubo),
+            *ipfs_warnings(node.kubo),
         ],
     )
 
@@ -252,7 +253,8 @@ def ipfs(running: RunningKubo | None) -> IpfsReport:
     )
 
 
-def _ipfs_warnings(running: RunningKubo | None) -> list[str]:
+def ipfs_warnings(running: RunningKubo | None) -> list[str]:
+    """What is wrong with it, for people."""
     if running is None:
         return []
     known, trouble = running.kubo.known, running.publisher.trouble

@@ -42,8 +42,9 @@ class Publisher:
 
     def __init__(self, store: Store, network: Watched, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
         self.offered = 0
-        """How many blobs were offered since the start, those included that were offered already."""
+        """How many blobs are offered, as far as it was looked."""
         self.withdrawn = 0
+        """How many were withdrawn since the start."""
         self.in_step = False
         """Whether everything that the log says was done."""
         self.trouble: str | None = None
@@ -77,6 +78,7 @@ class Publisher:
         identity, until, self.trouble = self._network.known.identity, loop.time() + COMPARE_EVERY_S, None
         log_id = self._store.log_id
         await self._withdraw_leftovers()
+        self.offered = 0
         upto = await self._catch_up(0)
         while self._network.known.trouble is None and self._network.known.identity == identity:
             if loop.time() >= until or self._store.log_id != log_id:
@@ -85,6 +87,7 @@ class Publisher:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await _first_of(self._store.wait_changes(upto), self._network.moved.wait())
+            self.in_step = False
             upto = await self._catch_up(upto)
         self.in_step = False
 
@@ -122,6 +125,7 @@ class Publisher:
     async def _end(self, digest: Digest) -> None:
         holding = await self._store.find(digest)
         dropped = (holding.cid, holding.size) if holding else await self._store.dropped(digest)
+        self.offered = max(0, self.offered - 1)
         if dropped is not None and not await self._is_public(dropped[0]):
             await self._withdraw(dropped[0])
 

@@ -22,6 +22,7 @@ from tests.bench.measures import (
     delegated,
     gateway,
     ingest,
+    kubo,
     linked,
     many,
     memory,
@@ -51,6 +52,9 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "push": own.push,
     "many": many.many,
     "delegated": delegated.delegated,
+    "kubo-publish": kubo.publish,
+    "kubo-read": kubo.read,
+    "kubo-nobody": kubo.nobody,
 }
 
 

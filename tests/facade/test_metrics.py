@@ -82,6 +82,14 @@ async def test_gauges_are_read_when_scraped() -> None:
     assert seen["layermesh_peer_bytes_total", (("direction", "in"),)] == 0
 
 
+async def test_an_ipfs_daemon_is_counted_only_where_there_is_one() -> None:
+    metrics = Metrics()
+    assert ("layermesh_ipfs_up", ()) not in await samples(metrics)
+    metrics.watch_ipfs(lambda: (False, 3))
+    seen = await samples(metrics)
+    assert (seen["layermesh_ipfs_up", ()], seen["layermesh_ipfs_blobs", ()]) == (0, 3)
+
+
 async def test_the_state_of_each_breaker_is_one_of_three() -> None:
     metrics = Metrics()
     endpoint = Endpoint("docker.io", URL("https://registry.test"))

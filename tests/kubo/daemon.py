@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from yarl import URL
 
-_BUILT: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layermesh-kubo" / "bin" / "ipfs"
+BUILT: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "layermesh-kubo" / "bin" / "ipfs"
 _STARTS_WITHIN_S: Final = 30.0
 _TICK_S: Final = 0.02
 _QUIET: Final[Mapping[str, Any]] = {
@@ -38,9 +38,9 @@ _QUIET: Final[Mapping[str, Any]] = {
 
 def built_kubo() -> str:
     """Where Kubo is; the test is skipped where it was not built."""
-    if not _BUILT.exists():
+    if not BUILT.exists():
         pytest.skip("Kubo is not built: install Go 1.26 or newer and run `make kubo`")
-    return str(_BUILT)
+    return str(BUILT)
 
 
 def kubo_environment(repo: Path) -> dict[str, str]:

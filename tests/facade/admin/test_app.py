@@ -92,6 +92,7 @@ async def test_status_tells_the_node_at_a_glance(client: ClientSession) -> None:
         "available": False,
         "endpoints": [{"url": "https://registry-1.docker.io/", "breaker": "open"}],
     }
+    assert (answer["ipfs"]["network"], answer["ipfs"]["usable"], answer["ipfs"]["url"]) == ("embedded", True, None)
     assert "eth9: no multicast" in answer["warnings"]
     assert any("docker.io: https://registry-1.docker.io/ did not answer" in line for line in answer["warnings"])
 

@@ -169,6 +169,18 @@ async def test_what_nobody_has_comes_from_upstream_almost_as_soon_as_ever(
     assert f"/ipfs/{dag_of(image.layers[0].data).root}" in kubo.asked
 
 
+async def test_a_member_whose_kubo_gives_nothing_costs_one_blob_of_a_pull_a_moment(
+    left_alone: tuple[Machine, FakeKubo], kubo: FakeKubo, image: FakeImage
+) -> None:
+    node, _ = left_alone
+    assert (await node.blob(image.layers[0].digest)).source == "upstream"
+    kubo.asked.clear()
+    for blob in (image.manifest, image.layers[1], image.config):
+        route = node.manifest if blob is image.manifest else node.blob
+        assert (await route(blob.digest)).source == "upstream"
+    assert not [each for each in kubo.asked if each.startswith("/ipfs/baf") and "bafkqaaa" not in each]
+
+
 async def test_what_stops_in_the_middle_of_the_swarm_goes_on_from_upstream(
     left_alone: tuple[Machine, FakeKubo], registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
 ) -> None:

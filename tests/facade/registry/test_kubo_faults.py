@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from facade.admin.status import ipfs
+from facade.admin.status import ipfs, ipfs_warnings
 from tests.facade.machine import Machine, machine, until
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.kubo import FakeKubo, fake_kubo
@@ -163,6 +163,15 @@ async def test_what_kubo_lacks_in_the_middle_comes_from_upstream(
     assert registry.asked("blobs")[-1].headers["Range"].startswith("bytes=")
 
 
+async def test_a_warning_says_what_is_wrong_until_it_is_well_again(node: Machine, kubo: FakeKubo) -> None:
+    kubo.faults.html = True
+    await until(lambda: not node.kubo.kubo.usable)
+    (warning,) = ipfs_warnings(node.kubo)
+    assert warning.startswith(f"ipfs: what answers at {kubo.rpc} is no Kubo RPC")
+    kubo.faults.html = False
+    await until(lambda: not ipfs_warnings(node.kubo))
+
+
 async def test_a_full_disk_of_kubo_is_told_and_published_to_again_when_it_has_room(
     tmp_path: Path, registry: FakeRegistry, image: FakeImage, kubo: FakeKubo
 ) -> None:
@@ -172,7 +181,7 @@ async def test_a_full_disk_of_kubo_is_told_and_published_to_again_when_it_has_ro
         assert (await node.blob(LAYER.digest)).data == LAYER.data
         await until(lambda: node.kubo.publisher.trouble)
         assert ipfs(node.kubo).usable
-        assert "Kubo's disk is full" in str(node.kubo.publisher.trouble)
+        assert ipfs_warnings(node.kubo)[0].startswith("ipfs: Kubo's disk is full: committing batch")
         kubo.faults.full = False
         await until(lambda: ROOT in kubo.pinned)
         await until(lambda: node.kubo.publisher.trouble is None)

@@ -58,7 +58,7 @@ async def test_what_is_public_no_longer_is_unpinned(store: Store, fake: FakeKubo
         clock.now += 200
         await store.sweep()
         await until(lambda: not fake.pinned)
-        assert publisher.withdrawn == 1
+        assert (publisher.withdrawn, publisher.offered) == (1, 0)
 
 
 async def test_bytes_with_two_digests_stay_while_one_of_them_is_held(store: Store, fake: FakeKubo) -> None:

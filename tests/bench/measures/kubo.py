@@ -1,0 +1,238 @@
+"""A node that stands on a Kubo: what publishing and reading through it cost, and a swarm that has nothing."""
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from node.digest import Digest
+from node.ipfs.kubo.adding import PROFILE
+from node.ipfs.kubo.endpoint import Endpoint
+from node.ipfs.kubo.kubo import open_kubo
+from node.reference import Repository
+from node.source import Wanted
+from node.store import open_store
+from node.visibility import Proof, Visibility
+from tests.bench.content import MIB, Image, UpstreamStorage, pieces
+from tests.bench.context import OURS, Bench, alternate
+from tests.bench.pull import Puller
+from tests.bench.push import digest_of
+from tests.bench.rows import Aim, MeasureError, MissingToolError, Outcome, Row
+from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, through
+from tests.bench.wire import Taking, Wire
+from tests.fakes.peer import FakePeer, fake_peer
+from tests.kubo.daemon import BUILT, Kubo, running_kubo
+
+_BYTES: Final = 1024 * MIB
+_PATIENCE_S: Final = 120.0
+_REPOSITORY: Final = Repository("docker.io", "bench/kubo")
+
+
+def publish(bench: Bench) -> Iterator[Outcome]:
+    """Publishing a blob of 1 GiB through Kubo, its CID compared, beside a bare RPC `add` of as many bytes: seconds.
+
+    Each time of other bytes, as Kubo is quicker with those that it has; and removed afterwards.
+    """
+    with ExitStack() as stack:
+        kubo = _kubo(stack, bench)
+        seconds: dict[str, list[float]] = {OURS: [], "RPC add": []}
+        for number in range(bench.rounds + 1):
+            data = [bytes(piece) for piece in pieces(f"publish {number}", _BYTES)]
+            others = [bytes(piece) for piece in pieces(f"bare {number}", _BYTES)]
+            ours = asyncio.run(_published(kubo, bench.work / f"store{number}", data))
+            bare = _added(kubo, others)
+            bench.say(f"{ours:.2f} s, and bare {bare:.2f} s")
+            if number:  # the first one warms up
+                seconds[OURS].append(ours)
+                seconds["RPC add"].append(bare)
+    theirs = tuple(seconds["RPC add"])
+    what = "publishing 1 GiB through Kubo"
+    yield Row(bench.name, what, "s", tuple(seconds[OURS]), Aim.RATIO_AT_MOST, "RPC add", theirs, 1.1)
+
+
+def read(bench: Bench) -> Iterator[Outcome]:
+    """A blob of 1 GiB that is no longer here, read from Kubo through the facade, verified and kept: seconds.
+
+    The peer is a bare read of the same file from Kubo's gateway, by the same client.
+    """
+    with ExitStack() as stack:
+        kubo = _kubo(stack, bench)
+        storage = UpstreamStorage(bench.work / "upstream")
+        image = storage.image("bench/kubo", "v1", [_BYTES])
+        node = _node(stack, bench, storage, kubo)
+        Puller("127.0.0.1", node.port, image.repository, f"?ns={NAMESPACE}").pull(image.tag)
+        _until(lambda: _status(node)["in_step"] and _status(node)["offered"] >= 3)
+        layer = image.layers[0].digest.partition(":")[2]
+        file = bench.work / "node" / "blobs" / "sha256" / layer[:2] / layer
+        cid = _ask(node, f"/api/where?ref={image.layers[0].digest}")["blobs"][0]["cid"]
+
+        def ours() -> float:
+            file.unlink()
+            seconds = _read(node.port, through(image.blob_path(image.layers[0])), "ipfs")
+            _until(lambda: file.exists() and _status(node)["in_step"])
+            return seconds
+
+        samples = alternate(
+            bench.rounds, {OURS: ours, "Kubo's gateway": partial(_read, kubo.gateway.port or 0, f"/ipfs/{cid}", None)}
+        )
+    what, peer = "reading 1 GiB from Kubo through the facade", "Kubo's gateway"
+    yield Row(bench.name, what, "s", samples[OURS], Aim.RATIO_AT_MOST, peer, samples[peer], 1.5)
+
+
+def nobody(bench: Bench) -> Iterator[Outcome]:
+    """The first byte of a blob that a peer named who is gone, and whose bytes no Kubo has: milliseconds.
+
+    The peer is a node without a Kubo, asked for the same.
+    """
+    with ExitStack() as stack:
+        kubo = _kubo(stack, bench)
+        storage = UpstreamStorage(bench.work / "upstream")
+        images = [storage.image("bench/kubo", f"v{number}", [8 * MIB]) for number in range(bench.rounds)]
+        registry = stack.enter_context(docker_registry(storage.root, bench.work))
+        waits: dict[str, list[float]] = {OURS: [], "without a Kubo": []}
+        for image in images:
+            for name, more in ((OURS, ["--ipfs", f"kubo={kubo.rpc}"]), ("without a Kubo", [])):
+                folder = bench.work / f"{name} {image.tag}"
+                waits[name].append(asyncio.run(_first_byte_ms(bench, registry, storage, image, folder, more)))
+    what, peer = "first byte of a blob that nobody has but upstream", "without a Kubo"
+    ours, theirs = tuple(waits[OURS]), tuple(waits[peer])
+    yield Row(bench.name, what, "ms", ours, Aim.ABOVE_BY_AT_MOST, peer, theirs, 300.0)
+
+
+def _kubo(stack: ExitStack, bench: Bench) -> Kubo:
+    if not BUILT.exists():
+        raise MissingToolError("Kubo", "make kubo")
+    return stack.enter_context(running_kubo(bench.work / "kubo"))
+
+
+def _node(stack: ExitStack, bench: Bench, storage: UpstreamStorage, kubo: Kubo) -> Server:
+    registry = stack.enter_context(docker_registry(storage.root, bench.work))
+    more = ["--ipfs", f"kubo={kubo.rpc}"]
+    upstream = f"http://127.0.0.1:{registry.port}"
+    return stack.enter_context(layermesh(bench.work / "node", bench.work, upstream=upstream, more=more))
+
+
+async def _published(kubo: Kubo, folder: Path, data: list[bytes]) -> float:
+    digest = Digest.parse(digest_of("sha256", data))
+    async with open_store(folder) as store, open_kubo(store, Endpoint(kubo.rpc)) as network:
+        async with store.ingest(Wanted(_REPOSITORY, digest, _BYTES)) as ingest:
+            for at, piece in _offsets(data):
+                await ingest.write(at, piece)
+            await ingest.commit(Proof(Visibility.PUBLIC))
+        await store.sync(digest)
+        await network.health()
+        started = time.perf_counter()
+        cid = await network.add(digest)
+        seconds = time.perf_counter() - started
+        await network.withdraw(cid)
+        await store.drop(digest)
+    kubo.call("repo/gc")
+    return seconds
+
+
+def _offsets(data: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    for piece in data:
+        yield at, piece
+        at += len(piece)
+
+
+def _added(kubo: Kubo, data: list[bytes]) -> float:
+    """A bare `add`, its body from memory."""
+    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="blob"\r\n\r\n'
+    body = [head, *data, b"\r\n--B--\r\n"]
+    headers = {"Content-Type": "multipart/form-data; boundary=B", "Content-Length": str(sum(map(len, body)))}
+    target = f"/api/v0/add?{urlencode({**PROFILE, 'pin': 'true'})}"
+    with closing(
+        http.client.HTTPConnection(kubo.rpc.host or "", kubo.rpc.port or 0, timeout=_PATIENCE_S)
+    ) as connection:
+        started = time.perf_counter()
+        connection.request("POST", target, iter(body), headers)
+        answer = connection.getresponse()
+        cid = json.loads(answer.read())["Hash"]
+        seconds = time.perf_counter() - started
+    kubo.call("pin/rm", cid)
+    kubo.call("repo/gc")
+    return seconds
+
+
+def _read(port: int, target: str, source: str | None) -> float:
+    """The seconds that a whole body takes, which must come from `source` where that is named."""
+    with closing(Wire("127.0.0.1", port, Taking.COPY)) as wire:
+        started = time.perf_counter()
+        wire.send(target)
+        head = wire.head()
+        if source is not None and head.headers["layermesh-source"] != source:
+            raise MeasureError(f"{target} came from {head.headers['layermesh-source']}, not from {source}")
+        wire.take_body()
+        return time.perf_counter() - started
+
+
+async def _first_byte_ms(
+    bench: Bench, registry: Server, storage: UpstreamStorage, image: Image, folder: Path, more: list[str]
+) -> float:
+    layer = image.layers[0]
+    async with _named(storage, image) as peer, AsyncExitStack() as stack:
+        flags = [*more, "--join", str(peer.url)]
+        upstream = f"http://127.0.0.1:{registry.port}"
+        node = stack.enter_context(layermesh(folder, bench.work, upstream=upstream, more=flags))
+        where = f"/api/where?ref={layer.digest}"
+        await asyncio.to_thread(_until, lambda: _has_peers(node, where))
+        if more:
+            await asyncio.to_thread(_until, lambda: _status(node)["usable"])
+        await peer.leave()
+        await asyncio.to_thread(_until, lambda: not _has_peers(node, where))
+        return await asyncio.to_thread(_first_byte, node, through(image.blob_path(layer)))
+
+
+@asynccontextmanager
+async def _named(storage: UpstreamStorage, image: Image) -> AsyncIterator[FakePeer]:
+    """A peer that names the image's layer."""
+    async with fake_peer() as peer:
+        peer.hold(await asyncio.to_thread(storage.blob_file(image.layers[0].digest).read_bytes))
+        yield peer
+
+
+def _first_byte(node: Server, target: str) -> float:
+    with closing(Wire("127.0.0.1", node.port)) as wire:
+        started = time.perf_counter()
+        wire.send(target)
+        wire.head()
+        return (wire.first_byte() - started) * 1e3
+
+
+def _has_peers(node: Server, where: str) -> bool:
+    try:
+        return bool(_ask(node, where)["blobs"][0]["peers"])
+    except (MeasureError, IndexError):
+        return False
+
+
+def _status(node: Server) -> dict[str, Any]:
+    ipfs: dict[str, Any] = _ask(node, "/api/status")["ipfs"]
+    return ipfs
+
+
+def _ask(node: Server, path: str) -> dict[str, Any]:
+    with closing(http.client.HTTPConnection("127.0.0.1", node.admin, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    if answer.status != 200:
+        raise MeasureError(f"{path} was answered {answer.status}: {body[:200]!r}")
+    decoded: dict[str, Any] = json.loads(body)
+    return decoded
+
+
+def _until(holds: Any) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise MeasureError("what was waited for did not come")
+        time.sleep(0.05)
