@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 ADDED: Final = Repository("localhost", "ipfs")
 """For whom files are kept that were added by hand; no registry has this name."""
 _TELL_S: Final = 1.0
+_COUNT_S: Final = 3.0
 _STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
@@ -120,8 +121,9 @@ class IpfsByHand:
         """How the network is now; it is looked at for this."""
         await self._network.health()
         published = by_hand = None
-        with suppress(LayermeshError):
-            found = await self._pins()
+        with suppress(LayermeshError, TimeoutError):
+            async with asyncio.timeout(_COUNT_S):
+                found = await self._pins()
             published = sum(pin.digest is not None for pin in found.values())
             by_hand = len(found) - published
         return _json(NetworkReport(ipfs(self._kubo), self._gateway, self._store.stats.blobs, published, by_hand))

@@ -1,7 +1,10 @@
 """`layermesh ipfs pin`."""
 
 import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import click
@@ -25,9 +28,19 @@ def command(config: Path | None, as_json: bool, cid: str, **flags: object) -> No
     """
     named = Cid.parse(cid.removeprefix("/ipfs/"))  # refuses what is none before anybody is asked
     admin = load(flags, os.environ, config).admin.listen.address
-    for _ in streamed(admin, "POST", f"/api/ipfs/pin?{urlencode({'cid': str(named)})}"):
-        pass
+    with _shown(f"fetching {named}", show=not as_json):
+        for _ in streamed(admin, "POST", f"/api/ipfs/pin?{urlencode({'cid': str(named)})}"):
+            pass
     if as_json:
         show_json({"cid": str(named)})
     else:
         click.echo(f"{named} is pinned")
+
+
+def _shown(what: str, *, show: bool) -> AbstractContextManager[Any]:
+    """That it goes on, where somebody looks; how far, the network does not say."""
+    if not (show and sys.stderr.isatty()):
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)

@@ -121,7 +121,7 @@ class Threads:
             call.cut()
             self._calls.discard(call)
             if call.has_kept:
-                self._pool.submit(call.release)
+                await asyncio.wrap_future(self._pool.submit(call.release))
 
     async def close(self) -> None:
         """Cut what is left, and end the threads."""

