@@ -112,12 +112,15 @@ class Flights:
     async def _gather(self, flight: Flight) -> None:
         """Follow one plan after another until the blob is whole and verified."""
         wanted = flight.wanted
-        near = offers(await self._neighbours.holders(wanted.repository, wanted.digest), wanted.size)
-        known = (*near, *await self._ipfs.offers(wanted))
+        known = offers(await self._neighbours.holders(wanted.repository, wanted.digest), wanted.size)
+        is_near = True  # no peer waits for what IPFS has
         deadline = asyncio.get_running_loop().time() + self._waits.strangers_s
         tried: list[Attempt] = []
         failure: LayermeshError = NotFoundError(f"{wanted.digest}: no source has it")
         while plan := next_plan(known, tried, begun=flight.exposed > 0):
+            if is_near and plan.offer.name is SourceName.UPSTREAM:
+                known, is_near = (*known, *await self._ipfs.offers(wanted)), False
+                continue
             try:
                 flight.follow(plan)
                 await self._ask(flight, plan, deadline)

@@ -98,7 +98,7 @@ class Daemon:
         """Follow what a pin tells of its progress; whether it came to its end, which only its last line says."""
         loop, count = asyncio.get_running_loop(), -1
         async with asyncio.timeout(stall_s) as limit:
-            lines = self._rpc.lines("pin/add", str(cid), stall_s=stall_s, name=name, progress="true")
+            lines = self._rpc.lines("pin/add", str(cid), stall_s=2 * stall_s, name=name, progress="true")
             async with aclosing(lines):
                 async for said in lines:
                     if not isinstance(said, dict):

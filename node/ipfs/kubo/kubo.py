@@ -8,7 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -33,6 +33,7 @@ from node.workers import Pulse
 
 _log: Final = structlog.get_logger(__name__)
 _BY_HAND: Final = "by hand"
+_FULL_S: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class OnDaemon(ABC):
         self._timings = timings
         self._names = f"layermesh/{store.node_id}/"
         self._version = ""
-        self._full: str | None = None
+        self._full: tuple[str, float] | None = None
+        """What it said when its disk was full, and how long that is told without its being said again."""
 
     @property
     def usable(self) -> bool:
@@ -200,7 +202,7 @@ class OnDaemon(ABC):
             await check_profile(self._upload)
         await self._find_files(anew=anew)
         self.peer = peer
-        self._learn(Health(None, self._version, peer.peer_id, self._full))
+        self._learn(Health(None, self._version, peer.peer_id, self._full_note))
 
     def _learn(self, known: Health) -> None:
         before, self.known = self.known, known
@@ -212,10 +214,15 @@ class OnDaemon(ABC):
             _log.warning("kubo cannot be used", why=known.trouble)
         self.moved.beat()
 
+    @property
+    def _full_note(self) -> str | None:
+        now = asyncio.get_running_loop().time()
+        return self._full[0] if self._full is not None and now < self._full[1] else None
+
     def _note_full(self, note: str | None) -> None:
-        self._full = note
+        self._full = None if note is None else (note, asyncio.get_running_loop().time() + _FULL_S)
         if self.usable:
-            self.known = Health(None, self.known.version, self.known.identity, note)
+            self.known = replace(self.known, note=note)
 
     async def _pin(self, cid: Cid, what: str) -> None:
         name = self._names + what

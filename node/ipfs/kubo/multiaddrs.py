@@ -15,6 +15,7 @@ _LISTENING: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([A-Za-z0-9.:_-]{1,253
 _SWARM: Final = re.compile(
     r"/(ip4|ip6)/([0-9A-Fa-f.:]{2,45})/(?:tcp/([0-9]{1,5})|udp/([0-9]{1,5})/quic-v1)(?:/p2p/([A-Za-z0-9]+))?"
 )
+_NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PEER_ID: Final = re.compile("[1-9A-HJ-NP-Za-km-z]{46,64}")
 
 
@@ -44,11 +45,11 @@ class SwarmPeer:
     def seen_from(self, host: str, *, believed: bool) -> "SwarmPeer":
         """As whoever knows the node beside it at `host` may dial it.
 
-        Others could make this machine's daemon dial anything: a stranger's is dialled at the node's own address, a
-        member's anywhere but on loopback, unless the node is there as well.
+        Others could make this machine's daemon dial anything: a stranger's is dialled at the node's own address (or
+        name), a member's anywhere but on loopback, unless the node is there as well.
         """
-        addresses = [each for each in self.addresses if _fits(each, host, believed=believed)]
-        return SwarmPeer(self.peer_id, tuple(addresses))
+        addresses = [_seen_from(host, each, believed=believed) for each in self.addresses]
+        return SwarmPeer(self.peer_id, tuple(dict.fromkeys(each for each in addresses if each is not None)))
 
 
 def gateway_url(value: object, host: str) -> URL:
@@ -110,8 +111,13 @@ def _swarm_address(text: str, peer_id: str) -> str | None:
     return text.removesuffix(f"/p2p/{peer_id}")
 
 
-def _fits(address: str, host: str, *, believed: bool) -> bool:
-    ip = ipaddress.ip_address(address.split("/")[2])
+def _seen_from(host: str, address: str, *, believed: bool) -> str | None:
+    _, _, text, rest = address.split("/", 3)
+    ip = ipaddress.ip_address(text)
     if str(ip) == host.strip("[]") or (ip.is_loopback and _is_loopback(host)):
-        return True
-    return believed and not (ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local)
+        return address
+    if ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local:
+        return None
+    if believed:
+        return address
+    return f"/dns/{host}/{rest}" if _NAME.fullmatch(host) and not _is_loopback(host) else None

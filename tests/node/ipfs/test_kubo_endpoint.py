@@ -121,6 +121,12 @@ def test_what_is_no_peer_id_is_refused(peer_id: str) -> None:
         SwarmPeer.parse(peer_id, [])
 
 
+def test_a_stranger_that_was_joined_by_name_is_dialled_by_it() -> None:
+    peer = SwarmPeer.parse(PEER, ["/ip4/10.0.0.7/tcp/4001", "/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.8/tcp/4001"])
+    assert peer.seen_from("node.test", believed=False).addresses == ("/dns/node.test/tcp/4001",)
+    assert peer.seen_from("localhost", believed=False).addresses == ("/ip4/127.0.0.1/tcp/4001",)
+
+
 @pytest.mark.parametrize(
     ("host", "believed", "dialled"),
     [
