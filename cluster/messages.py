@@ -80,7 +80,7 @@ class DropLine(msgspec.Struct, frozen=True, array_like=True, tag="drop", forbid_
 
 
 class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_unknown_fields=True):
-    """A log line: what the node last saw a tag stand for."""
+    """A log line: what the node last saw a tag stand for; `lasting` as `TagSeen` has it."""
 
     seq: Seq
     namespace: Text
@@ -90,6 +90,7 @@ class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_un
     media_type: Text
     seen_at: float
     size: Size
+    lasting: bool = False
 
 
 class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", forbid_unknown_fields=True):
@@ -191,6 +192,7 @@ def _line(entry: LogEntry) -> Line:
             seen.media_type,
             seen.seen_at,
             seen.size,
+            seen.lasting,
         )
     if entry.holding is None:
         return DropLine(entry.seq, str(entry.digest))
@@ -242,7 +244,8 @@ def _read_line(line: Line) -> LogEntry:
         holding = Holding(digest, cid, line.size, Visibility(line.visibility))
         return Change(line.seq, digest, holding)
     repository = Repository.parse(line.namespace, line.repository)
-    seen = TagSeen(repository, Tag.parse(line.tag), digest, line.media_type, line.seen_at, line.size)
+    tag = Tag.parse(line.tag)
+    seen = TagSeen(repository, tag, digest, line.media_type, line.seen_at, line.size, line.lasting)
     return TagChange(line.seq, seen)
 
 

@@ -46,6 +46,7 @@ class Flight:
         self._moved_at = 0.0
         self._head = bytearray()
         self._unopened: list[Reader] = []
+        self._over = asyncio.Event()
 
     @property
     def size(self) -> int | None:
@@ -200,6 +201,20 @@ class Flight:
             self._failure = failure
             self._wake()
         self._unopened.clear()
+
+    def land(self) -> None:
+        """It is in the store, or not to be had."""
+        self._over.set()
+
+    async def over(self) -> None:
+        """Wait until it is in the store, unless that has no room.
+
+        Raises:
+            LayermeshError: why it is not to be had.
+        """
+        await self._over.wait()
+        if self._failure:
+            raise self._failure
 
     async def ready(self, limit_s: float, silent_s: float) -> int:
         """Wait until an answer may begin; returns the size of the blob in bytes.

@@ -103,6 +103,7 @@ class Flights:
         finally:
             flight.fail(UnreachableError("this node is stopping"))
             self._land(flight)
+            flight.land()
 
     def _land(self, flight: Flight) -> None:
         """Let nobody join any more: the blob is in the store, or not to be had."""

@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeAlias
 
 import structlog
 
-from cluster.cluster import Cluster
+from cluster.cluster import Cluster, Holder
 from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.swarm import Faults, Source, Swarm
@@ -25,6 +25,7 @@ from node.store import Store
 
 log = structlog.get_logger(__name__)
 MOST_OFFERS: Final = 2
+ASIDE_S: Final = 60.0
 LOOK_S: Final = 0.25
 """How long the swarm may take to show that somebody has a block."""
 
@@ -127,11 +128,13 @@ class KuboSource:
 
     def __init__(self, store: Store, cluster: Cluster, kubo: OnDaemon, read: Read) -> None:
         self._store = store
-        self._mappings = Mappings(store, cluster)
+        self._mappings = Mappings(store, cluster, self._is_vouched)
         self._kubo = kubo
         self._read = read
         self._rooted: set[Cid] = set()
         """Files of which only the root was asked for: that it is there says nothing of the rest."""
+        self._aside: dict[str, float] = {}
+        """Peers whose daemons did not give what they named, and until when others are asked before them."""
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -161,18 +164,18 @@ class KuboSource:
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
         finally:
             if not file.here and sink.prefix == begun and file.size:
-                self._mappings.put_aside(wanted.digest)
+                self._put_aside(wanted.digest)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = cid_of_small(digest)
         if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        if not (late or self._mappings.is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
+        if not (late or self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
             return None
         data = await self._block(cid)
         if data is None:
-            self._mappings.put_aside(digest)
+            self._put_aside(digest)
         return data
 
     async def obtainable(self, repository: Repository, digest: Digest) -> bool:
@@ -185,13 +188,23 @@ class KuboSource:
             if await self._block(offer.file.cid) is not None:
                 self._remember(offer.file.cid)
                 return True
-            self._mappings.put_aside(digest)
+            self._put_aside(digest)
         return False
 
     def _remember(self, cid: Cid) -> None:
         if len(self._rooted) >= _MOST_ROOTED:
             self._rooted.clear()
         self._rooted.add(cid)
+
+    def _is_vouched(self, holders: Sequence[Holder]) -> bool:
+        """Whether any of them is one whose daemon may have what he named."""
+        now = asyncio.get_running_loop().time()
+        return any(self._aside.get(each.peer_id, now) <= now for each in holders)
+
+    def _put_aside(self, digest: Digest) -> None:
+        """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
+        until = asyncio.get_running_loop().time() + ASIDE_S
+        self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
 
     async def _block(self, cid: Cid) -> bytes | None:
         try:

@@ -4,10 +4,8 @@ Asking for a CID tells others of it. So networks are asked only for what anybody
 the repository that wants it, or what a peer says that anybody may have.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from cluster.cluster import Cluster, Holder
 from node.cid import Cid
@@ -17,9 +15,6 @@ from node.source import Wanted
 from node.store import Store
 from node.unixfs import LEAF_BYTES
 from node.visibility import Visibility
-
-ASIDE_S: Final = 60.0
-"""So long are peers put aside whose daemons did not give what they named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +28,12 @@ class Mapping:
 
 
 class Mappings:
-    """What this node computed itself, and what its peers name."""
+    """What this node computed itself, and what its peers name; `is_vouched` tells if any of these may have it."""
 
-    def __init__(self, store: Store, cluster: Cluster) -> None:
+    def __init__(self, store: Store, cluster: Cluster, is_vouched: Callable[[Sequence[Holder]], bool] = bool) -> None:
         self._store = store
         self._cluster = cluster
-        self._aside: dict[str, float] = {}
-        """Peers that were put aside, and until when."""
+        self._is_vouched = is_vouched
 
     async def of(self, wanted: Wanted) -> list[Mapping]:
         """The CIDs of a blob, those that are believed first; none of what may not be asked for."""
@@ -49,26 +43,16 @@ class Mappings:
         named = self.named(wanted.digest)
         cid = cid_of_small(wanted.digest)
         if cid is not None and wanted.size is not None and wanted.size <= LEAF_BYTES:
-            known.append(Mapping(cid, wanted.size, believed=True, vouched=self.is_vouched(named)))
+            known.append(Mapping(cid, wanted.size, believed=True, vouched=self._is_vouched(named)))
         elif (dropped := await self._store.dropped(wanted.digest)) is not None:
-            vouched = self.is_vouched([each for each in named if each.cid == dropped[0]])
+            vouched = self._is_vouched([each for each in named if each.cid == dropped[0]])
             known.append(Mapping(*dropped, believed=True, vouched=vouched))
-        known += [Mapping(each.cid, each.size, each.member, self.is_vouched([each])) for each in named]
+        known += [Mapping(each.cid, each.size, each.member, self._is_vouched([each])) for each in named]
         return [each for each in known if wanted.size in (None, each.size)]
 
     def named(self, digest: Digest) -> list[Holder]:
         """Who says that anybody may have it, whether he still answers or not: his IPFS daemon may."""
         return [each for each in self._cluster.named(digest) if each.visibility is Visibility.PUBLIC]
-
-    def is_vouched(self, holders: Sequence[Holder]) -> bool:
-        """Whether any of them is one whose daemon may have what he named."""
-        now = asyncio.get_running_loop().time()
-        return any(self._aside.get(each.peer_id, now) <= now for each in holders)
-
-    def put_aside(self, digest: Digest) -> None:
-        """The network does not have what these named: they cost one pull a moment, and not each blob of it."""
-        until = asyncio.get_running_loop().time() + ASIDE_S
-        self._aside.update({each.peer_id: until for each in self.named(digest)})
 
     async def may_ask(self, repository: Repository, digest: Digest) -> bool:
         """Whether anybody may have a blob, as far as this node can tell."""

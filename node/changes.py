@@ -90,7 +90,8 @@ def _page(head: int, log_id: str, since: int, audience: Audience, limit: int, no
 
 def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[LogEntry]:
     rows = query.rows(
-        "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size FROM tags"
+        "SELECT tags.seq, namespace, name, tag, tags.digest, tags.media_type, seen_at, tags.size,"
+        " lasting FROM tags"
         " JOIN repositories ON repositories.id = tags.repository"
         " JOIN links ON links.repository = tags.repository AND links.digest = tags.digest"
         " WHERE tags.seq > ? AND tags.seq <= ? AND (public_until > ? OR members_until > ?)"
@@ -98,8 +99,8 @@ def _tags(query: Query, since: int, head: int, limit: int, now: float) -> list[L
         (max(since, 0), head, now, now, limit + 1),
     )
     return [
-        TagChange(seq, TagSeen(Repository(namespace, name), Tag(tag), digest_of(key), media_type, seen_at, size))
-        for seq, namespace, name, tag, key, media_type, seen_at, size in rows
+        TagChange(seq, TagSeen(Repository(namespace, name), Tag(tag), digest_of(key), media_type, at, size, bool(kept)))
+        for seq, namespace, name, tag, key, media_type, at, size, kept in rows
     ]
 
 

@@ -25,10 +25,12 @@ _NOT_BUILT: Final = {
 }
 _RECORD: Final = {"ipns-record": "application/vnd.ipfs.ipns-record"}
 _PLAIN_TYPES: Final = frozenset({"*/*", "application/*", FILE})
-_PART: Final = re.compile(r'[^,;"]+|"(?:[^"\\]|\\.)*"|[,;]')
+_PART: Final = re.compile(r'[^,;"]+|"(?:[^"\\]|\\.)*(?:"|\\?$)|[,;]', re.DOTALL)
+"""A quotation that does not end goes to the end: else each of its quotes would be looked at anew."""
 _ENTITY_BYTES: Final = re.compile(r"(-?[0-9]{1,18}):(-?[0-9]{1,18}|\*)")
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 _MOST_RANGES: Final = 32
+_LONGEST_ACCEPT: Final = 8192
 
 
 class UnsupportedError(InvalidError):
@@ -216,6 +218,8 @@ def _named_otherwise(asked: str | None, chosen: _Accepted | None) -> bool:
 def _accepted(lines: Sequence[str]) -> list[_Accepted]:
     """The media ranges of all `Accept` lines, in their order (RFC 9110, section 12.5.1)."""
     ranges: list[_Accepted] = []
+    if (length := sum(map(len, lines))) > _LONGEST_ACCEPT:
+        raise InvalidError(f"Accept: {length} characters, at most {_LONGEST_ACCEPT} are read")
     for text in _split(",".join(lines), ","):
         media_type, *rest = _split(text, ";")
         parameters = {}

@@ -61,7 +61,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class TagSeen:
-    """What a tag meant when it was last looked at (`seen_at`, unix seconds)."""
+    """What a tag meant when it was last looked at (`seen_at`, unix seconds).
+
+    `lasting`: an operator brought it as a file, so that it counts for longer than what was looked up.
+    """
 
     repository: Repository
     tag: Tag
@@ -69,6 +72,7 @@ class TagSeen:
     media_type: str
     seen_at: float
     size: int
+    lasting: bool = False
 
 
 def key_of(digest: Digest) -> bytes:

@@ -15,8 +15,10 @@ from node.holding import digest_of, key_of
 from node.reference import Repository
 from node.unixfs import LEAF_BYTES
 
-LENT: Final = Repository("localhost", "kubo")
-"""For whom such blobs are fetched; no registry has this name."""
+LENT: Final = Repository("localhost", "Kubo")
+"""For whom such blobs are fetched; a registry's names have no capitals, so nothing else ever comes from there."""
+MOST_AWAITED: Final = 32
+_AWAITED: Final = "awaited_for_kubo"
 _IS_LENT: Final = (
     "EXISTS (SELECT 1 FROM fetched JOIN repositories ON repositories.id = fetched.repository"
     " WHERE namespace = :namespace AND name = :name AND fetched.digest = blobs.digest)"
@@ -25,18 +27,60 @@ _IS_LENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LentLeaf:
-    """A leaf: `length` bytes from `offset` on of a blob that is here."""
+    """A leaf: `length` bytes from `offset` on of a blob that is here, and that blob's root."""
 
+    root: Cid
     digest: Digest
     offset: int
     length: int
 
 
 class Lent:
-    """The blobs that were fetched for the daemon, in the catalog's database."""
+    """The blobs that were fetched for the daemon, in the catalog's database; and those that still should be."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._awaited: list[Cid] | None = None
+
+    @property
+    def awaited(self) -> tuple[Cid, ...]:
+        """The roots of what was begun to be fetched and did not come, as when the node stopped.
+
+        The daemon may have a part of it. The last `MOST_AWAITED`, in the order in which they were asked for.
+        """
+        return tuple(self._list)
+
+    async def expect(self, root: Cid) -> None:
+        """A blob is fetched for the daemon now.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        if root in self._list:
+            self._list.remove(root)
+        self._list.append(root)
+        del self._list[:-MOST_AWAITED]
+        await self._write_list()
+
+    async def give_up(self, root: Cid) -> None:
+        """It is here, or not to be had.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+        if root in self._list:
+            self._list.remove(root)
+            await self._write_list()
+
+    @property
+    def _list(self) -> list[Cid]:
+        if self._awaited is None:
+            texts = self._database.meta.get(_AWAITED, "").split()
+            self._awaited = [Cid.from_raw(bytes.fromhex(text)) for text in texts]
+        return self._awaited
+
+    async def _write_list(self) -> None:
+        await self._database.remember(_AWAITED, " ".join(root.raw.hex() for root in self._list))
 
     async def lend(self, digest: Digest) -> None:
         """A blob that is here came from peers that offer it to anybody.
@@ -70,12 +114,12 @@ class Lent:
             )
             return bytes(nodes[0][0]) if nodes else None
         leaves = await self._database.read(
-            f"SELECT digest, size, 0 FROM blobs WHERE cid = :cid AND {_IS_LENT} UNION ALL"
-            " SELECT digest, size, leaf FROM leaves JOIN blobs ON blobs.id = leaves.blob"
+            f"SELECT cid, digest, size, 0 FROM blobs WHERE cid = :cid AND {_IS_LENT} UNION ALL"
+            " SELECT cid, digest, size, leaf FROM leaves JOIN blobs ON blobs.id = leaves.blob"
             f" WHERE hash = :hash AND {_IS_LENT} LIMIT 1",
             values,
         )
-        for key, size, leaf in leaves:
+        for root, key, size, leaf in leaves:
             offset = leaf * LEAF_BYTES
-            return LentLeaf(digest_of(key), offset, min(LEAF_BYTES, size - offset))
+            return LentLeaf(Cid(bytes(root)), digest_of(key), offset, min(LEAF_BYTES, size - offset))
         return None

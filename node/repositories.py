@@ -101,6 +101,32 @@ class Repositories:
 
         await self._database.write(job)
 
+    async def admit(
+        self, repository: Repository, manifests: Sequence[Manifest], proof: Proof, seen: TagSeen | None = None
+    ) -> None:
+        """Enter an image that an operator brought, all bytes of which are here: links, proof and tag, or nothing.
+
+        Raises:
+            FullError: when the catalog cannot be written.
+        """
+
+        def job(transaction: Transaction) -> None:
+            where, shown = _repository_id(transaction, repository), Shown.by(proof)
+            links: dict[Digest, _Linked] = {}
+            for manifest in manifests:
+                itself = Descriptor(manifest.media_type, manifest.digest, len(manifest.data), Role.MANIFEST)
+                links |= _link(transaction, where, manifest.names, shown, _KNOWN_BY_NAME)
+                links |= _link(transaction, where, (itself,), shown, _KNOWN_ITSELF)
+            for digest in links:
+                _note_fetched(transaction, where, digest)
+                show(transaction, key_of(digest), shown, self._clock())
+            if seen is not None:
+                _note_tag(transaction, where, seen)
+            self._log_tags(transaction, where)
+            transaction.afterwards.append(partial(self._learn, repository, links))
+
+        await self._database.write(job, durable=True)
+
     async def link(self, repository: Repository, digest: Digest) -> Link | None:
         """The repository's link to a blob; None when no manifest of it names the blob.
 
@@ -123,13 +149,7 @@ class Repositories:
 
         def job(transaction: Transaction) -> None:
             where = _repository_id(transaction, seen.repository)
-            transaction.run(
-                "INSERT INTO tags VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET"
-                " logged_at = CASE WHEN digest = excluded.digest THEN logged_at ELSE 0 END,"
-                " digest = excluded.digest, media_type = excluded.media_type, size = excluded.size,"
-                " seen_at = excluded.seen_at WHERE excluded.seen_at >= seen_at",
-                (where, seen.tag.text, key_of(seen.digest), seen.media_type, seen.size, seen.seen_at),
-            )
+            _note_tag(transaction, where, seen)
             self._log_tags(transaction, where)
 
         await self._database.write(job)
@@ -141,12 +161,12 @@ class Repositories:
             UnreachableError: when the catalog cannot be read.
         """
         rows = await self._database.read(
-            "SELECT digest, media_type, seen_at, size FROM tags JOIN repositories ON id = repository"
+            "SELECT digest, media_type, seen_at, size, lasting FROM tags JOIN repositories ON id = repository"
             " WHERE namespace = ? AND name = ? AND tag = ?",
             (repository.namespace, repository.name, tag.text),
         )
-        for key, media_type, seen_at, size in rows:
-            return TagSeen(repository, tag, digest_of(key), media_type, seen_at, size)
+        for key, media_type, seen_at, size, lasting in rows:
+            return TagSeen(repository, tag, digest_of(key), media_type, seen_at, size, bool(lasting))
         return None
 
     async def repositories_of(self, digest: Digest) -> tuple[Repository, ...]:
@@ -217,6 +237,18 @@ def _linked(row: Row) -> _Linked:
 
 def _note_fetched(transaction: Transaction, where: int, digest: Digest) -> None:
     transaction.run("INSERT OR IGNORE INTO fetched VALUES (?, ?)", (where, key_of(digest)))
+
+
+def _note_tag(transaction: Transaction, where: int, seen: TagSeen) -> None:
+    transaction.run(
+        "INSERT INTO tags (repository, tag, digest, media_type, size, seen_at, seq, logged_at, lasting)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT DO UPDATE SET"
+        " logged_at = CASE WHEN digest = excluded.digest AND lasting = excluded.lasting THEN logged_at ELSE 0 END,"
+        " digest = excluded.digest, media_type = excluded.media_type, size = excluded.size,"
+        " seen_at = excluded.seen_at, lasting = excluded.lasting"
+        " WHERE excluded.seen_at >= seen_at OR excluded.lasting",
+        (where, seen.tag.text, key_of(seen.digest), seen.media_type, seen.size, seen.seen_at, seen.lasting),
+    )
 
 
 def _is_hidden(transaction: Transaction, proof: Proof, now: float, digest: Digest) -> bool:

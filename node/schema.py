@@ -1,4 +1,4 @@
-"""The tables of the catalog's database, version 6.
+"""The tables of the catalog's database, version 7.
 
 A digest is kept as one byte for its algorithm and the hash; `public_until` and `members_until` are unix seconds, 0 when
 never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public), `highest` the widest audience that was
@@ -8,12 +8,12 @@ there. `records` are those of the cluster's own repositories (`node.records`); `
 written here. `blobs.mtime_ns` is 0 when the file must be verified before
 it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand. `foreign_roots` are DAGs
 of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have bytes of their own
-(`data`), or are a part of the blob `within`.
+(`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator brought as a file.
 """
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 RECORDS: Final = """
 CREATE TABLE records (
     repository TEXT,
@@ -72,6 +72,7 @@ CREATE TABLE foreign_blocks (
 CREATE TABLE foreign_links (root INTEGER, block INTEGER, PRIMARY KEY (root, block)) WITHOUT ROWID;
 CREATE INDEX foreign_links_block ON foreign_links (block);
 """
+LASTING: Final = "ALTER TABLE tags ADD COLUMN lasting INTEGER NOT NULL DEFAULT 0;"
 SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blobs (
@@ -130,6 +131,6 @@ CREATE TABLE tags (
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
 CREATE INDEX tags_seq ON tags (seq) WHERE seq > 0;
-{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}{FOREIGN}"""
-UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED, 5: FOREIGN}
+{RECORDS}{RECORDS_BY_NAME}{TOLD_BY}{DROPPED}{FOREIGN}{LASTING}"""
+UPGRADES: Final = {1: RECORDS, 2: RECORDS_BY_NAME, 3: TOLD_BY, 4: DROPPED, 5: FOREIGN, 6: LASTING}
 """What leads from each older version to the next."""

@@ -8,11 +8,13 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from facade.admin.images import WholeImages
 from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
 from facade.hosts import guard
+from facade.metrics import CLIENT_GONE
 from facade.settings import Address
 from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
 
@@ -27,11 +29,12 @@ def admin_app(
     where: Where,
     listen: Address,
     own: OwnRepositories | None = None,
+    images: WholeImages | None = None,
     by_hand: IpfsByHand | None = None,
 ) -> web.Application:
     """The application of the admin listener."""
     admin = _Admin(node, where)
-    app = web.Application(middlewares=[admin.counting, refusing, guard(listen, lambda why: _error(403, why))])
+    app = web.Application(middlewares=[admin.counting, _refusing, guard(listen, lambda why: _error(403, why))])
     app.router.add_get("/livez", admin.livez)
     app.router.add_get("/readyz", admin.readyz)
     app.router.add_get("/metrics", admin.metrics)
@@ -43,6 +46,8 @@ def admin_app(
         app.router.add_post("/api/own/records", own.restore)
         app.router.add_get("/api/own/blob", own.blob, allow_head=False)
         app.router.add_put("/api/own/blob", own.put_blob)
+    if images is not None:
+        app.router.add_routes(images.routes())
     if by_hand is not None:
         app.router.add_routes(by_hand.routes())
     return app
@@ -94,7 +99,7 @@ class _Admin:
 
 
 @web.middleware
-async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error becomes `{"error": ...}`."""
     try:
         return await handler(request)
@@ -107,6 +112,9 @@ async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse
         return _error(error.status, error.reason)
     except LayermeshError as error:
         return _error(next(status for kind, status in _STATUS if isinstance(error, kind)), str(error))
+    except ConnectionError as error:
+        log.debug("the client has gone", path=request.path[:200], why=str(error))
+        return web.Response(status=CLIENT_GONE)
     except Exception:
         log.exception("an admin request failed", path=request.path[:200])
         return _error(500, "this is a bug of layermesh; its log has the details")

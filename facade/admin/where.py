@@ -1,14 +1,12 @@
 """Where the blobs of an image are: here, with which peers, and in which repositories. The answer of `/api/where`."""
 
 from collections.abc import AsyncIterator, Collection
-from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
 
 from cluster.cluster import Holder, MemberTag
-from facade.admin.asked import parse_asked
-from facade.hosts import is_loopback
+from facade.admin.asked import parse_named
 from facade.settings import Address
 from node.catalog import Holding
 from node.digest import Digest
@@ -122,7 +120,7 @@ class Where:
             NotFoundError: when nothing is known of it.
         """
         seen_at, seen_by, role = None, None, None
-        asked = _parse(text, self._facade)
+        asked = parse_named(text, self._facade)
         if isinstance(asked, Digest):
             digest = asked
         else:
@@ -216,16 +214,3 @@ def _holding_all(blobs: list[BlobReport]) -> list[HolderReport]:
     """The peers that hold every one of the blobs."""
     everywhere = set.intersection(*({peer.id for peer in blob.peers} for blob in blobs))
     return [peer for peer in blobs[0].peers if peer.id in everywhere]
-
-
-def _parse(text: str, facade: Address) -> Digest | Reference:
-    """What is asked for, also as people write it for a pull, with this node's facade in front."""
-    head, slash, rest = text.partition("/")
-    host, _, port = head.rpartition(":")
-    if not slash or port != str(facade.port) or not (host == facade.host or is_loopback(host)):
-        return parse_asked(text)
-    first, slash, _ = rest.partition("/")
-    if slash and "." in first:
-        return parse_asked(rest)
-    asked = Reference.parse(f"{head}/{rest}")
-    return replace(asked, repository=Repository(OWN, asked.repository.name))

@@ -1,10 +1,10 @@
 """Asks a running node, by its admin listener."""
 
 import http.client
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -16,21 +16,22 @@ PATIENCE_S: Final = 10.0
 LONG_S: Final = 300.0
 """For what the node has to write to its disk before it answers."""
 _LONGEST_LINE: Final = 64 * 1024
+_CUT: Final = (BrokenPipeError, ConnectionResetError)
 
 
-def ask(admin: Address, path: str, query: Mapping[str, str] | None = None) -> Any:
-    """The decoded JSON of one answer. Blocks for at most `PATIENCE_S` without a byte.
+def ask(admin: Address, path: str, query: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> Any:
+    """The decoded JSON of one answer. Blocks for at most `patience_s` without a byte.
 
     Raises:
         UnreachableError: when no node answers there.
         NotFoundError, InvalidError: as the node says.
     """
-    target = path + "".join(f"?{name}={quote(value, safe='')}" for name, value in (query or {}).items())
-    status, body = _get(reachable(admin), target)
+    target = f"{path}?{urlencode(query, quote_via=quote, safe='')}" if query else path
+    status, body = _get(reachable(admin), target, patience_s)
     return _answer(admin, status, body)
 
 
-def send(admin: Address, method: str, target: str, body: bytes | IO[bytes], length: int) -> Any:
+def send(admin: Address, method: str, target: str, body: bytes | IO[bytes] | Iterable[bytes], length: int) -> Any:
     """The decoded JSON of the answer to a request with a body of `length` bytes. Raises as `ask`."""
     headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
     with _answering(reachable(admin), method, target, body, headers) as response:
@@ -39,12 +40,25 @@ def send(admin: Address, method: str, target: str, body: bytes | IO[bytes], leng
 
 
 @contextmanager
-def fetched(admin: Address, target: str) -> Iterator[http.client.HTTPResponse]:
+def fetched(
+    admin: Address, target: str, headers: Mapping[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
     """An answer's body, to be read. Raises as `ask`."""
-    with _answering(reachable(admin), "GET", target, patience_s=LONG_S) as response:
-        if response.status != 200:
+    with _answering(reachable(admin), "GET", target, headers=headers, patience_s=LONG_S) as response:
+        if response.status not in (200, 206):
             _answer(admin, response.status, response.read())
         yield response
+
+
+def told(admin: Address, target: str, question: object) -> Iterator[Any]:
+    """The lines of JSON that a long answer consists of, as they come. Raises as `ask`."""
+    body = msgspec.json.encode(question)
+    headers = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+    with _answering(reachable(admin), "POST", target, body, headers) as response:
+        if response.status != 200:
+            _answer(admin, response.status, response.read())
+        while line := response.readline(_LONGEST_LINE):
+            yield _answer(admin, 200, line)
 
 
 def streamed(admin: Address, method: str, target: str) -> Iterator[Any]:
@@ -95,8 +109,8 @@ def _answer(admin: Address, status: int, body: bytes) -> Any:
     raise refused(status, message)
 
 
-def _get(admin: Address, target: str) -> tuple[int, bytes]:
-    with _answering(admin, "GET", target) as response:
+def _get(admin: Address, target: str, patience_s: float) -> tuple[int, bytes]:
+    with _answering(admin, "GET", target, patience_s=patience_s) as response:
         return response.status, response.read()
 
 
@@ -105,13 +119,14 @@ def _answering(
     admin: Address,
     method: str,
     target: str,
-    body: bytes | IO[bytes] | None = None,
+    body: bytes | IO[bytes] | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection(admin.host, admin.port, timeout=patience_s if body is None else LONG_S)
     try:
-        connection.request(method, target, body, headers or {})
+        with suppress(*_CUT):  # a node that refuses a body answers before it has read it
+            connection.request(method, target, body, headers or {})
         yield connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(

@@ -10,13 +10,14 @@ import click
 from facade.cli.lazy import Lazy
 from node.errors import InvalidError, LayermeshError
 
-NAMES: Final = ("up", "status", "peers", "where", "ipfs", "backup", "restore", "version")
+NAMES: Final = ("up", "status", "peers", "where", "export", "import", "ipfs", "backup", "restore", "version")
 _FAILED: Final = 1
 _USAGE: Final = 2
 
 
 class _Commands(Lazy):
     names = NAMES
+    modules = {"import": "importing"}
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

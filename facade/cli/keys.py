@@ -54,7 +54,7 @@ KEYS: Final = (
         "kubo_sidecar",
         "--kubo-sidecar",
         "HOST:PORT|on|off",
-        "where this machine's Kubo finds and reads public blobs; on is 127.0.0.1:5054",
+        "where this machine's Kubo finds and reads public blobs; on is 127.0.0.1:5054 [default: off]",
         on="127.0.0.1:5054",
     ),
     Key("cluster", "listen", "--mesh", "HOST:PORT", "where peers and IPFS tools read"),

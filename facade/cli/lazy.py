@@ -1,16 +1,19 @@
 """Groups of commands whose modules are loaded when they are asked for, so that `layermesh version` is quick."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import click
 
 
 class Lazy(click.Group):
-    """The commands `names`, each in the module `prefix` + name, with `_` for `-`."""
+    """The commands `names`, each in the module `prefix` + name, with `_` for `-`, or in the one that `modules` says."""
 
     names: Sequence[str] = ()
     prefix = "facade.cli."
+    modules: Mapping[str, str] = MappingProxyType({})
+    """For those that are called as no module can be."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)
@@ -18,7 +21,8 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:
             return None
-        command: click.Command = importlib.import_module(self.prefix + cmd_name.replace("-", "_")).command
+        module = self.modules.get(cmd_name, cmd_name.replace("-", "_"))
+        command: click.Command = importlib.import_module(self.prefix + module).command
         return command
 
     def resolve_command(

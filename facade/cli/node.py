@@ -13,6 +13,7 @@ from aiohttp import web
 
 from cluster.cluster import Cluster, open_cluster
 from facade.admin.app import admin_app
+from facade.admin.images import WholeImages
 from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
@@ -168,7 +169,8 @@ def _admin_app(
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
     own = OwnRepositories(store, registry.bringing)
-    return admin_app(running, where, running.listeners["admin"], own, by_hand)
+    images = WholeImages(store, registry.images, registry.admitting, running.listeners["facade"])
+    return admin_app(running, where, running.listeners["admin"], own, images, by_hand)
 
 
 def _registry_servers(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Server]:

@@ -16,10 +16,12 @@ from facade.flights import Flights
 from facade.hosts import Foreign
 from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import CLIENT_GONE, Metrics
+from facade.registry.admitting import Admitting
 from facade.registry.blobs import Blobs, PassingUpstream
 from facade.registry.client_logins import TOKEN_PATH, challenge
 from facade.registry.expecting import check_expected
 from facade.registry.gate import Gate
+from facade.registry.images import Images
 from facade.registry.listings import Listings, ListingUpstream
 from facade.registry.manifests import Answer, Manifests, ManifestUpstream
 from facade.registry.near import Bringing
@@ -73,17 +75,22 @@ class Registry:
         own: Own,
         pushing: Pushing,
         bringing: Bringing,
+        admitting: Admitting,
         waits: Waits,
         metrics: Metrics,
         gate: Gate,
     ) -> None:
         self.bringing = bringing
         """What brings blobs of own repositories here, for all who want them to stay."""
+        self.admitting = admitting
+        """What enters images that came as files."""
         self._own = own
         self._pushing = pushing
         self._listings = Listings(upstream)
         self._gate = gate
         self._rights = Rights(upstream, store.repositories, waits)
+        self.images = Images(manifests, blobs, own, self._rights, waits)
+        """What finds whole images, for who takes them away as files."""
         self._waits = waits
         self._store = store
         self._upstream = upstream
@@ -302,4 +309,7 @@ async def open_registry(
         gate = gate or Gate()
         bringing = Bringing(background, store, cluster)
         pushing = Pushing(store, cluster, bringing, gate)
-        yield Registry(store, upstream, manifests, blobs, own, pushing, bringing, settings.waits, metrics, gate)
+        admitting = Admitting(store, upstream, manifests)
+        yield Registry(
+            store, upstream, manifests, blobs, own, pushing, bringing, admitting, settings.waits, metrics, gate
+        )

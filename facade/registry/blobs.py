@@ -151,6 +151,22 @@ class Blobs:
             flight = self._flights.start(wanted, is_open=known.is_open)
         return flight
 
+    async def here(self, asked: Asked) -> bool:
+        """Whether a blob of the repository is on this disk. Raises as `flight`."""
+        return (await self._known(asked)).here
+
+    async def flight(self, asked: Asked) -> Flight | None:
+        """The flight that brings a blob here, joined or begun now; None when it is here.
+
+        Raises:
+            LayermeshError: when it is none of the repository's, as far as this node and upstream know.
+        """
+        known = await self._known(asked)
+        if known.here:
+            return None
+        wanted = Wanted(asked.repository, asked.digest, known.size)
+        return self._flights.current(wanted) or self._flights.start(wanted, is_open=known.is_open)
+
     def served(self, repository: Repository, manifest: Manifest) -> None:
         """A client has been given this manifest, and may ask for its blobs."""
         self._ahead.served(repository, manifest)

@@ -68,6 +68,7 @@ class _LastSeen:
     digest: Digest
     at: float
     by: str | None
+    lasting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,10 @@ class Manifests:
         digest = selector
         return await self._once.share((repository, digest, CLIENT.get()), lambda: self._by_digest(repository, digest))
 
+    def brought(self, seen: TagSeen) -> None:
+        """A file said what a tag means, which is kept already."""
+        remember(self._seen, (seen.repository, seen.tag), _Noted(seen, seen.seen_at))
+
     async def all_here(self, manifest: Manifest) -> bool:
         """Whether every blob it names is on this disk."""
         return await self._obtainable.here(manifest)
@@ -159,9 +164,9 @@ class Manifests:
     async def _unasked(self, repository: Repository, own: _LastSeen, policy: TagPolicy) -> Answer | None:
         """What upstream told this node of a tag, where the operator lets that count; None when upstream is to be asked.
 
-        What members saw does not count here: it stands in for upstream only while that cannot answer.
+        What members saw, or somebody brought, does not count here: it stands in for upstream while that cannot answer.
         """
-        holds_s = policy.holds_s(self._clock() - own.at)
+        holds_s = 0.0 if own.lasting else policy.holds_s(self._clock() - own.at)
         if not holds_s:
             return None
         try:
@@ -191,19 +196,19 @@ class Manifests:
             return None
 
     async def _own(self, repository: Repository, tag: Tag) -> _LastSeen | None:
-        """The last that upstream told this node of a tag."""
+        """The last that upstream, or who brought it as a file, told this node of a tag."""
         noted = self._seen.get((repository, tag))
         seen = noted.seen if noted else await self._store.repositories.seen(repository, tag)
-        return _LastSeen(seen.digest, seen.seen_at, None) if seen else None
+        return _LastSeen(seen.digest, seen.seen_at, None, seen.lasting) if seen else None
 
     def _last_seen(self, repository: Repository, tag: Tag, own: _LastSeen | None) -> _LastSeen | None:
-        """The newest observation of this node or a member that is not too old."""
+        """The newest observation of this node or a member that is not too old; what was brought as a file never is."""
         now = self._clock()
         found = [own] if own else []
         member = self._cluster.tag(repository, tag, now)
         if member:
-            found.append(_LastSeen(member.seen.digest, member.seen.seen_at, member.peer_name))
-        fresh = [one for one in found if now - one.at <= self._waits.stale_tag_s]
+            found.append(_LastSeen(member.seen.digest, member.seen.seen_at, member.peer_name, member.seen.lasting))
+        fresh = [one for one in found if one.lasting or now - one.at <= self._waits.stale_tag_s]
         return max(fresh, key=lambda one: one.at, default=None)
 
     def _has_peers(self) -> bool:

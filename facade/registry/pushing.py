@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 STALL_S: Final = 60.0
 """A client that sends nothing for so long is cut; what came stays, to be gone on with."""
 MOST_TAGS: Final = 64
-_TYPE: Final = re.compile(r"[ -~]{0,255}")
+MEDIA_TYPE: Final = re.compile(r"[ -~]{0,255}")
 _SPAN: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
 Answering = Callable[[web.BaseRequest, Asked], Awaitable[web.Response]]
 
@@ -147,7 +147,7 @@ class Pushing:
         if named not in (None, digest):
             raise MismatchError(f"{named}: the manifest's {len(data)} bytes hash to {digest}")
         manifest = parse_manifest(data, request.headers.get("Content-Type"), digest)
-        if not _TYPE.fullmatch(manifest.artifact_type):
+        if not MEDIA_TYPE.fullmatch(manifest.artifact_type):
             raise InvalidError("manifest: its artifactType, or config's mediaType, is no media type (RFC 6838)")
         tags = [asked.selector] if isinstance(asked.selector, Tag) else _tags(request)
         await self._keep_manifest(asked.repository, manifest, tags)

@@ -117,7 +117,7 @@ class Rights:
         """What upstream is asked for: of a tag that counts for what it meant here, that."""
         if isinstance(selector, Tag) and (seen := await self._repositories.seen(repository, selector)):
             policy = self._upstream.config(repository.namespace).tag_policy(selector)
-            if policy.holds_s(time.time() - seen.seen_at):
+            if policy.holds_s(time.time() - seen.seen_at) and not seen.lasting:
                 return seen.digest
         return selector
 

@@ -1,7 +1,7 @@
 """Blocks for this machine's Kubo: what the node's gateway does not have for everybody, from peers who do."""
 
 import asyncio
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from facade.sidecar.fetch import Fetch, Part
 from facade.sidecar.fetches import Fetches
 from facade.sources import SourceName
 from node.cid import Cid
-from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.errors import FullError, InvalidError, NotFoundError, UnreachableError
 from node.formats import RAW_BLOCK, Format, read_question
 from node.http import FileRange
 from node.lent import LentLeaf
@@ -25,6 +25,8 @@ from node.visibility import Visibility
 log = structlog.get_logger(__name__)
 BLOCK_S: Final = 8.0
 """So long a block is waited for; Kubo waits 10 s for the head of an answer."""
+RESUME_S: Final = 2.0
+"""So long it may take to learn which blocks an earlier run's fetches bring."""
 LATE_S: Final = 19.0
 """So long a leaf may come behind its head; Kubo waits 30 s for the whole of an answer."""
 ANSWER_S: Final = 60.0
@@ -59,7 +61,17 @@ class Blocks:
         """
         if self._fetches.bringing(cid) is not None or self._fetches.offered(cid) is not None:
             return True
-        return await self._is_public(cid) or await self._store.lent.block(cid) is not None
+        if await self._is_public(cid) or await self._store.lent.block(cid) is not None:
+            return True
+        return await self._resumed(cid) is not None
+
+    async def _resumed(self, cid: Cid) -> Fetch | None:
+        """The fetch of an earlier run that a block comes with: a Kubo that has a part of a blob asks for no root."""
+        fetches = self._fetches.resumed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RESUME_S):
+                await asyncio.gather(*(fetch.known() for fetch in fetches))
+        return next((fetch for fetch in fetches if fetch.has(cid)), None)
 
     async def _is_public(self, cid: Cid) -> bool:
         try:
@@ -80,6 +92,7 @@ class Blocks:
                 answer = await handler(request)
                 return await self._lend(request, answer) if answer.status == 404 else answer
         except TimeoutError:
+            cut(request)
             raise ConnectionResetError("the client takes no bytes") from None
         finally:
             self._waiting -= 1
@@ -91,10 +104,10 @@ class Blocks:
             return not_here
         try:
             lent = await self._store.lent.block(cid)
-            if lent is None:
-                return await self._brought(request, cid) or not_here
-            return await self._stored(request, cid, lent)
-        except (NotFoundError, UnreachableError) as error:
+            if lent is not None and (stored := await self._stored(request, cid, lent)):
+                return stored
+            return await self._brought(request, cid) or not_here
+        except (NotFoundError, UnreachableError, FullError) as error:
             log.info("no block for kubo", cid=str(cid), why=str(error))
             return not_here
 
@@ -103,7 +116,7 @@ class Blocks:
         if request.method == hdrs.METH_HEAD:
             coming = fetch is not None or self._fetches.offered(cid) is not None
             return _with(web.StreamResponse(), cid, SourceName.PEER) if coming else None
-        fetch = fetch or self._fetches.start(cid)
+        fetch = fetch or self._fetches.start(cid) or await self._resumed(cid)
         if fetch is None:
             return None
         try:
@@ -114,7 +127,7 @@ class Blocks:
             lent = await self._store.lent.block(cid)
             return None if lent is None else await self._stored(request, cid, lent)
         if isinstance(part, bytes):
-            return self._bytes(cid, part, SourceName.PEER)
+            return self._bytes(request, cid, part, SourceName.PEER)
         with closing(part):
             return await self._file(request, cid, part, part, SourceName.PEER)
 
@@ -148,14 +161,20 @@ class Blocks:
             await response.write_eof()
         return response
 
-    async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse:
+    async def _stored(self, request: web.Request, cid: Cid, lent: LentLeaf | bytes) -> web.StreamResponse | None:
+        """A block that is lent; None when its blob was damaged, and is to be fetched again."""
         if isinstance(lent, bytes):
-            return self._bytes(cid, lent, SourceName.LOCAL)
-        async with self._store.read(lent.digest) as blob:
-            return await self._file(request, cid, blob, lent, SourceName.LOCAL)
+            return self._bytes(request, cid, lent, SourceName.LOCAL)
+        try:
+            async with self._store.read(lent.digest) as blob:
+                return await self._file(request, cid, blob, lent, SourceName.LOCAL)
+        except NotFoundError:
+            await self._store.lent.expect(lent.root)
+            return None
 
-    def _bytes(self, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
-        self._metrics.served(source, len(data))
+    def _bytes(self, request: web.Request, cid: Cid, data: bytes, source: SourceName) -> web.StreamResponse:
+        if request.method == hdrs.METH_GET:
+            self._metrics.served(source, len(data))
         return _with(web.Response(body=data), cid, source)
 
     async def _file(

@@ -14,6 +14,7 @@ from facade.sources import Offer
 from node.blobs import Ingest
 from node.cid import Cid, Codec
 from node.digest import Digest
+from node.errors import UnreachableError
 from node.source import LeafWriter
 from node.unixfs import HASH_BYTES, Dag
 from node.workers import Pulse
@@ -46,6 +47,8 @@ class Fetch:
         self.root = root
         self.digest = digest
         self.offer = offer
+        self.again = False
+        """Whether an earlier attempt did not end."""
         self.waiting = 0
         """How many requests wait for a block."""
         self._on_fetched = on_fetched
@@ -61,6 +64,11 @@ class Fetch:
         """How long the blob is, as those say who have it."""
         return self.offer.holders[0].size
 
+    @property
+    def begun(self) -> bool:
+        """Whether its turn has come."""
+        return self._ingest is not None
+
     def has(self, cid: Cid) -> bool:
         """Whether a block is known to be among those that come."""
         return cid == self.root or cid.hash in (self._leaves if cid.codec is Codec.RAW else self._nodes)
@@ -74,13 +82,26 @@ class Fetch:
         self._ended = True
         self._moved.beat()
 
+    async def known(self) -> None:
+        """Wait until it is known which blocks come, or the fetch ended."""
+        self.waiting += 1
+        try:
+            while self._dag is None and not self._ended:
+                await self._moved.wait()
+        finally:
+            self.waiting -= 1
+
     def length(self, cid: Cid) -> int | None:
         """How long a leaf is that is known to come; None for any other block."""
         index = self._leaves.get(cid.hash) if cid.codec is Codec.RAW else None
         return None if self._dag is None or index is None or self._ended else self._dag.leaf(index).length
 
     async def part(self, cid: Cid) -> Part | bytes | None:
-        """Wait for a block: a leaf, or an interior node's bytes. None when the fetch ended before it came."""
+        """Wait for a block: a leaf, or an interior node's bytes. None when the fetch ended before it came.
+
+        Raises:
+            UnreachableError: when too many files are open.
+        """
         self.waiting += 1
         try:
             while self._dag is None:
@@ -104,7 +125,10 @@ class Fetch:
             await ingest.wait_prefix(ingest.prefix)
         if self._ended:
             return None
-        return Part(os.dup(ingest.fileno()), leaf.offset, leaf.length)
+        try:
+            return Part(os.dup(ingest.fileno()), leaf.offset, leaf.length)
+        except OSError as error:
+            raise UnreachableError(f"{self.digest}: its file cannot be opened once more: {error.strerror}") from None
 
     @property
     def size(self) -> int | None:

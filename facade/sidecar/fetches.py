@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -79,22 +80,38 @@ class Fetches:
         self._background.start(self._run(fetch), f"fetch {cid}")
         return fetch
 
+    def resumed(self) -> list[Fetch]:
+        """Go on with what was begun before and did not come, as far as peers offer it to anybody."""
+        found = []
+        for root in self._store.lent.awaited:
+            fetch = self._fetches.get(root)
+            if fetch is None and (fetch := self.start(root)):
+                fetch.again = True
+            found.extend([fetch] if fetch else [])
+        return found
+
     async def _run(self, fetch: Fetch) -> None:
         about = {"cid": str(fetch.root), "digest": str(fetch.digest), "size_bytes": fetch.said_bytes}
         try:
+            queued = self._turns.locked()
             async with self._turns:
+                if queued and not fetch.waiting:
+                    raise UnreachableError("nobody waited until its turn came")
                 await self._fetch(fetch)
             log.info("fetched for kubo", **about, peers=len(fetch.offer.holders))
         except LayermeshError as error:
             log.warning("not fetched for kubo", **about, why=str(error))
+            if fetch.again and self.offered(fetch.root) is None:
+                with suppress(FullError):
+                    await self._store.lent.give_up(fetch.root)
         finally:
             self._over(fetch)
 
     async def _fetch(self, fetch: Fetch) -> None:
-        if not fetch.waiting:
-            raise UnreachableError("nobody waited until its turn came")
-        if await self._store.room() < fetch.said_bytes:
+        others = sum(each.said_bytes for each in self._fetches.values() if each.begun)
+        if await self._store.room() < others + fetch.said_bytes:
             raise FullError("there is no room on the disk")
+        await self._store.lent.expect(fetch.root)
         wanted = Wanted(LENT, fetch.digest, fetch.said_bytes)
         async with self._store.ingest(wanted) as ingest:
             fetch.begin(ingest)
@@ -103,6 +120,7 @@ class Fetches:
                 await ingest.verified()
                 await ingest.commit(self._proof(fetch.offer))
                 await self._store.lent.lend(fetch.digest)
+                await self._store.lent.give_up(fetch.root)
             except MismatchError:
                 self._cluster.blame(fetch.digest, fetch.root)
                 raise

@@ -36,9 +36,15 @@ def test_a_page_comes_back_as_it_was() -> None:
         BlobLine(1, DIGEST, RAW, 5, "public"),
         DropLine(2, DIGEST),
         TagLine(3, "d.io", "x", "t", DIGEST, "m", 1.5, 4),
+        TagLine(4, "d.io", "x", "u", DIGEST, "m", 1.5, 4, lasting=True),
     ]
-    sent = LogPage(v=1, log=ID, upto=3, more=True, lines=lines)
+    sent = LogPage(v=1, log=ID, upto=4, more=True, lines=lines)
     assert messages.decode_page(messages.encode(sent)) == sent
+
+
+def test_a_tag_line_of_before_there_were_brought_images_is_read() -> None:
+    line = ["tag", 3, "d.io", "x", "t", DIGEST, "m", 1.5, 4]
+    assert messages.decode_page(page([line])).lines == [TagLine(3, "d.io", "x", "t", DIGEST, "m", 1.5, 4)]
 
 
 def test_a_hello_with_a_daemon_comes_back_as_it_was() -> None:

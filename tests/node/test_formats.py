@@ -1,5 +1,7 @@
 """What is asked of a gateway, and how answers are told apart."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,7 @@ def test_parameters_of_a_car_come_from_the_query_before_accept(
         ({"format": "car", "dag-scope": "some"}, [], InvalidError),
         ({"format": "car", "entity-bytes": "1:2", "dag-scope": "all"}, [], InvalidError),
         ({}, [",".join(["a/b"] * 40)], InvalidError),
+        ({}, ["a/b" * 1000] * 3, InvalidError),
     ],
 )
 def test_what_is_not_made_or_not_meant_is_refused(
@@ -200,6 +203,12 @@ def test_tags_are_compared_weakly(header: str | None, expected: bool) -> None:
 )
 def test_a_file_name_is_given_and_cannot_break_out_of_its_header(question: Question, expected: str | None) -> None:
     assert disposition(question, "bafy") == expected
+
+
+@pytest.mark.parametrize("text", ['"' * 8000, '"' + '\\"' * 4000, '"\\' * 4000, 'a/b;c="\\', ';"' * 4000])
+def test_quotations_that_do_not_end_cost_no_more_than_others(text: str) -> None:
+    with contextlib.suppress(InvalidError):
+        assert read_question({}, [text]).format is Format.PLAIN
 
 
 @given(

@@ -227,7 +227,8 @@ async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: 
         node_id = store.node_id
     older = sqlite3.connect(tmp_path / "catalog.db")
     older.executescript(
-        "DROP TABLE records; PRAGMA user_version = 1;" + "".join(f"DROP TABLE {one};" for one in _LATER)
+        "DROP TABLE records; ALTER TABLE tags DROP COLUMN lasting; PRAGMA user_version = 1;"
+        + "".join(f"DROP TABLE {one};" for one in _LATER)
     )
     older.close()
     async with open_store(tmp_path, clock=clock) as store:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.catalog import Visibility
+from node.catalog import Audience, TagChange, Visibility
 from node.digest import Digest
 from node.manifest import OCI_MANIFEST, Role
 from node.reference import Tag
@@ -79,3 +79,34 @@ async def test_the_newest_observation_of_a_tag_stays(store: Store) -> None:
     await store.repositories.see(seen(Digest.of(b"old"), 100.0))
     assert await store.repositories.seen(ALPINE, Tag("3")) == newer
     assert await store.repositories.seen(ALPINE, Tag("4")) is None
+
+
+BROUGHT = TagSeen(ALPINE, Tag("3"), image(LAYER).digest, OCI_MANIFEST, 100.0, 0, lasting=True)
+
+
+async def test_an_image_that_was_brought_is_linked_shown_and_tagged_at_once(store: Store) -> None:
+    manifest = image(LAYER)
+    for data in (LAYER, manifest.data):
+        await store.put(Digest.of(data), data)
+    await store.repositories.admit(ALPINE, [manifest], MEMBERS, BROUGHT)
+    assert await store.repositories.seen(ALPINE, Tag("3")) == BROUGHT
+    for data in (LAYER, manifest.data):
+        holding = await store.find(Digest.of(data))
+        assert holding is not None and holding.visibility is Visibility.MEMBERS
+        assert (await link(store, Digest.of(data))).visibility is Visibility.MEMBERS
+        assert await store.repositories.confirmed(ALPINE, Digest.of(data))
+    told = [entry.seen for entry in (await store.changes(0, Audience.MEMBERS)).entries if isinstance(entry, TagChange)]
+    assert told == [BROUGHT]
+
+
+async def test_what_is_brought_counts_though_a_clock_was_ahead_before(store: Store) -> None:
+    await store.repositories.see(TagSeen(ALPINE, Tag("3"), Digest.of(b"ahead"), OCI_MANIFEST, 1e9, 7))
+    await store.repositories.admit(ALPINE, [image(LAYER)], MEMBERS, BROUGHT)
+    assert await store.repositories.seen(ALPINE, Tag("3")) == BROUGHT
+
+
+async def test_what_upstream_says_later_counts_instead_of_what_was_brought(store: Store) -> None:
+    await store.repositories.admit(ALPINE, [image(LAYER)], MEMBERS, BROUGHT)
+    said = TagSeen(ALPINE, Tag("3"), Digest.of(b"new"), OCI_MANIFEST, 160.0, 7)
+    await store.repositories.see(said)
+    assert await store.repositories.seen(ALPINE, Tag("3")) == said

@@ -149,11 +149,20 @@ class Podman(_Containers):
     def push(self, layout: Path, image: str, *options: str) -> None:
         """Pull an image out of a layout, and push it."""
         policy = ["--signature-policy", str(self.folder / "policy.json")]
-        pulled = self.host.run(
-            self._podman("pull", "--quiet", *policy, f"oci:{layout}:1"), environment=self.environment
-        )
-        push = self._podman("push", *policy, *options, pulled.decode().strip(), image)
+        push = self._podman("push", *policy, *options, self._pulled_from(layout), image)
         self.host.run(push, environment=self.environment)
+
+    def save(self, layout: Path, target: Path) -> None:
+        """Pull an image out of a layout, and write it to another one."""
+        save = self._podman(
+            "save", "--quiet", "--format", "oci-dir", "--output", str(target), self._pulled_from(layout)
+        )
+        self.host.run(save, environment=self.environment)
+
+    def _pulled_from(self, layout: Path) -> str:
+        policy = ["--signature-policy", str(self.folder / "policy.json")]
+        pull = self._podman("pull", "--quiet", *policy, f"oci:{layout}:1")
+        return self.host.run(pull, environment=self.environment).decode().strip()
 
     def _podman(self, *arguments: str) -> list[str]:
         return [
@@ -197,7 +206,11 @@ class Skopeo(_Containers):
 
     def push(self, layout: Path, image: str, *options: str) -> None:
         """Copy an image out of a layout."""
-        copy = [*self._skopeo(), "copy", *options, f"oci:{layout}:1", f"docker://{image}"]
+        self.copy(f"oci:{layout}:1", f"docker://{image}", *options)
+
+    def copy(self, source: str, target: str, *options: str) -> None:
+        """Copy an image between places that skopeo knows."""
+        copy = [*self._skopeo(), "copy", *options, source, target]
         self.host.run(["sh", "-c", _OWN_CACHE, *copy], environment=self.environment)
 
     def _skopeo(self) -> list[str]:

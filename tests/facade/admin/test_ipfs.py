@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from facade.admin.app import refusing
+from facade.admin.app import _refusing
 from facade.admin.ipfs import IpfsByHand
 from facade.gateways import Gateways, open_gateways
 from node.cid import Cid, Codec
@@ -47,7 +47,7 @@ async def gateways(elsewhere: FakeKubo) -> AsyncIterator[Gateways]:
 
 @pytest.fixture
 async def client(store: Store, gateways: Gateways) -> AsyncIterator[aiohttp.ClientSession]:
-    app = web.Application(middlewares=[refusing])
+    app = web.Application(middlewares=[_refusing])
     app.add_routes(IpfsByHand(store, None, gateways, "http://127.0.0.1:5051/ipfs/").routes())
     async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
         yield session

@@ -155,7 +155,7 @@ async def test_what_a_member_who_is_gone_named_comes_from_the_swarm(
     assert (manifest.source, manifest.data) == ("ipfs", image.manifest.data)
     for blob in image.blobs:
         answer = await node.blob(blob.digest)  # the layer behind one that is taken is fetched meanwhile
-        assert answer.source in ("ipfs", "flight") and answer.data == blob.data
+        assert answer.source in ("ipfs", "flight", "local") and answer.data == blob.data  # or landed already
     assert kubo.from_swarm >= sum(blob.size for blob in image.blobs)
 
 

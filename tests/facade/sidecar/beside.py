@@ -18,9 +18,11 @@ from facade.settings import Address, Waits
 from facade.sidecar.app import sidecar_app
 from node.cid import Cid
 from node.unixfs import Dag
-from tests.cluster.machine import FAST, Machine, machine
+from tests.cluster.machine import Machine, machine, patient
 
 ND: dict[str, str] = {"Accept": "application/x-ndjson"}
+LOADED = patient(stall_s=20.0, leaf_s=30.0)
+"""A peer that is well has not stalled because this machine is busy."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Sidecar:
 
 @asynccontextmanager
 async def sidecar(
-    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = FAST
+    folder: Path, *joins: URL, secret: bytes | None = None, timings: Timings = LOADED, port: int = 0
 ) -> AsyncIterator[Sidecar]:
     """Run one beside a node that joins others, until the block is left."""
     metrics = Metrics()
@@ -68,7 +70,7 @@ async def sidecar(
         Background() as background,
     ):
         counting = counted("kubo-sidecar", metrics)
-        bound = socket.create_server(("127.0.0.1", 0))
+        bound = socket.create_server(("127.0.0.1", port))
         here = Address(*bound.getsockname())
         app = sidecar_app(node.store, node.cluster, background, metrics, here, Waits(), counting)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)

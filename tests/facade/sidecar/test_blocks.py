@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 from node.cid import Cid
 from node.digest import Digest
 from node.visibility import Visibility
-from tests.cluster.machine import FAST, machine, patient, until
+from tests.cluster.machine import FAST, machine, until
 from tests.facade.sidecar.beside import Sidecar, sidecar
 from tests.fakes.peer import FakePeer, dag_of, fake_peer
 
@@ -161,8 +162,7 @@ async def test_many_requests_at_once_are_one_fetch(tmp_path: Path) -> None:
 
 
 async def test_the_first_blocks_are_read_while_the_others_are_on_their_way(tmp_path: Path) -> None:
-    slowly = patient(stall_s=30.0, leaf_s=30.0)
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=slowly) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -191,7 +191,7 @@ async def test_a_leaf_that_was_announced_and_does_not_come_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facade.sidecar.blocks.BLOCK_S", 0.05)
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=FAST) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -204,7 +204,11 @@ async def test_a_leaf_that_was_announced_and_does_not_come_is_cut(
 
 
 async def test_a_peer_that_stalls_or_goes_costs_a_moment_and_the_next_one_gives_it(tmp_path: Path) -> None:
-    async with fake_peer() as peer, machine(tmp_path / "a", "a") as a, sidecar(tmp_path / "b", peer.url) as mine:
+    async with (
+        fake_peer() as peer,
+        machine(tmp_path / "a", "a") as a,
+        sidecar(tmp_path / "b", peer.url, timings=FAST) as mine,
+    ):
         peer.faults.stall_after = 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)
@@ -251,6 +255,62 @@ async def test_blocks_are_right_also_where_the_peer_names_another_digest_and_not
         assert [peer.set_aside for peer in mine.node.cluster.peers()] != [None]
 
 
+async def test_a_fetch_that_a_restart_ended_goes_on_when_a_leaf_of_it_is_asked_for(tmp_path: Path) -> None:
+    async with fake_peer() as peer:
+        root = peer.hold(BLOB)
+        peer.faults.stall_after = 2 * 1024 * 1024
+        async with sidecar(tmp_path, peer.url) as mine:
+            await heard_of(mine, root)
+            assert await mine.block(root) is not None
+        peer.faults.stall_after = None
+        async with sidecar(tmp_path, peer.url) as mine:
+            await heard_of(mine, root)
+            assert not await mine.provided(Cid.of(b"something else"))
+            assert await mine.provided(DAG.leaf(4).cid)
+            assert await mine.block(DAG.leaf(4).cid) is not None
+            await kept(mine, root)
+            await until(lambda: mine.node.store.lent.awaited == ())
+
+
+async def test_what_does_not_come_the_second_time_is_given_up(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.node.store.lent.expect(root)
+        peer.faults.status = 500
+        assert not await mine.provided(DAG.leaf(4).cid)
+        await until(lambda: mine.node.store.lent.awaited == ())
+
+
+async def test_a_blob_that_was_damaged_here_is_fetched_again(tmp_path: Path) -> None:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
+        root = peer.hold(BLOB)
+        await heard_of(mine, root)
+        await mine.blob(DAG)
+        await kept(mine, root)
+        path = mine.node.store.folder / "blobs/sha256" / DIGEST.hex[:2] / DIGEST.hex
+        path.chmod(0o644)
+        path.write_bytes(BLOB[::-1])
+        assert await mine.block(DAG.leaf(4).cid) is not None
+        assert await mine.blob(DAG) == BLOB
+
+
+async def test_whoever_names_another_digest_is_set_aside_and_the_others_blob_is_kept(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        liars = [await stack.enter_async_context(fake_peer(FakePeer(id=each * 32))) for each in "de"]
+        honest = await stack.enter_async_context(fake_peer())
+        mine = await stack.enter_async_context(sidecar(tmp_path, *(each.url for each in (honest, *liars))))
+        root = honest.hold(BLOB)
+        for liar in liars:
+            liar.hold(BLOB, digest=Digest.of(b"other bytes"))
+        await until(lambda: sum(map(len, mine.node.cluster.rooted(root).values())) == 3)
+        assert await mine.block(root) is not None
+        await until(lambda: list(mine.node.cluster.rooted(root)) == [DIGEST])
+        assert await mine.blob(DAG) == BLOB
+        await kept(mine, root)
+        assert honest.bodies and any(liar.bodies for liar in liars)
+
+
 async def test_a_blob_that_does_not_fit_the_disk_is_not_begun(tmp_path: Path) -> None:
     async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         root = peer.hold(BLOB, size=1 << 40)
@@ -270,7 +330,7 @@ async def test_a_fetch_that_hangs_is_waited_for_within_limits(tmp_path: Path, mo
 
 
 async def test_a_node_that_stops_waits_for_no_peer(tmp_path: Path) -> None:
-    async with fake_peer() as peer, sidecar(tmp_path, peer.url, timings=patient(stall_s=30.0, leaf_s=30.0)) as mine:
+    async with fake_peer() as peer, sidecar(tmp_path, peer.url) as mine:
         peer.faults.stall_after = 3 * 1024 * 1024
         root = peer.hold(BLOB)
         await heard_of(mine, root)

@@ -6,8 +6,9 @@ import random
 import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import reduce
+from http.client import HTTPConnection
 from operator import getitem
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from node.digest import Digest
 from node.visibility import Visibility
 from tests.bench.processes import free_port
 from tests.cluster.machine import machine, until
-from tests.facade.sidecar.beside import Sidecar, sidecar
+from tests.facade.sidecar.beside import sidecar
 from tests.fakes.peer import FakePeer, dag_of, fake_peer
 from tests.kubo.daemon import Kubo, built_kubo, kubo_environment, running_kubo
 
@@ -31,9 +32,9 @@ SECRET = b"a secret that all of this cluster know"
 
 
 @asynccontextmanager
-async def fetching(folder: Path, mine: Sidecar) -> AsyncIterator[Kubo]:
-    """A Kubo in the role `fetch`, beside this node."""
-    settings = kubo_settings(Role.FETCH, mine.address).nested()
+async def fetching(folder: Path, address: Address) -> AsyncIterator[Kubo]:
+    """A Kubo in the role `fetch`, beside the node whose sidecar is there."""
+    settings = kubo_settings(Role.FETCH, address).nested()
     running = running_kubo(folder, settings=settings)
     kubo = await asyncio.to_thread(running.__enter__)
     try:
@@ -55,14 +56,14 @@ async def read(kubo: Kubo, root: Cid) -> bytes:
 
 
 async def test_a_blob_that_is_here(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine) as kubo:
+    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine.address) as kubo:
         await mine.node.keep(BLOB)
         assert (await pinned(kubo, DAG.root))[0] == 200
         assert await read(kubo, DAG.root) == BLOB
 
 
 async def test_one_block_in_the_middle_that_no_root_was_asked_for(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine) as kubo:
+    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine.address) as kubo:
         await mine.node.keep(BLOB)
         leaf = DAG.leaf(7)
         status, data = await asyncio.to_thread(kubo.ask, "block/get", str(leaf.cid), timeout="10s")
@@ -73,7 +74,7 @@ async def test_a_blob_that_only_a_peer_has(tmp_path: Path) -> None:
     async with (
         machine(tmp_path / "a", "a") as a,
         sidecar(tmp_path / "b", a.url) as mine,
-        fetching(tmp_path / "ipfs", mine) as kubo,
+        fetching(tmp_path / "ipfs", mine.address) as kubo,
     ):
         await a.keep(BLOB)
         await until(lambda: bool(mine.node.cluster.rooted(DAG.root)))
@@ -84,7 +85,7 @@ async def test_a_blob_that_only_a_peer_has(tmp_path: Path) -> None:
 
 
 async def test_what_nobody_has_ends_with_kubos_own_limit_and_harms_nothing_else(tmp_path: Path) -> None:
-    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine) as kubo:
+    async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine.address) as kubo:
         began = asyncio.get_running_loop().time()
         status, said = await pinned(kubo, DAG.root, "2s")
         assert status == 500 and b"deadline" in said
@@ -99,7 +100,7 @@ async def test_what_is_not_for_everybody(tmp_path: Path, visibility: Visibility)
     async with (
         fake_peer(FakePeer(secret=SECRET)) as peer,
         sidecar(tmp_path / "node", peer.url, secret=SECRET) as mine,
-        fetching(tmp_path / "ipfs", mine) as kubo,
+        fetching(tmp_path / "ipfs", mine.address) as kubo,
     ):
         theirs = peer.hold(BLOB[:-1], visibility="members")
         await until(lambda: bool(mine.node.cluster.rooted(theirs)))
@@ -111,14 +112,14 @@ async def test_what_is_not_for_everybody(tmp_path: Path, visibility: Visibility)
         assert not [cid for cid in (theirs, DAG.root, DAG.leaf(0).cid) if str(cid) in said.decode()]
 
 
-async def test_a_peer_that_stalls_is_left_for_the_next_and_kubo_gets_all(tmp_path: Path) -> None:
+async def test_a_peer_that_goes_is_left_for_the_next_and_kubo_gets_all(tmp_path: Path) -> None:
     async with (
         fake_peer() as peer,
         machine(tmp_path / "a", "a") as a,
         sidecar(tmp_path / "b", peer.url, a.url) as mine,
-        fetching(tmp_path / "ipfs", mine) as kubo,
+        fetching(tmp_path / "ipfs", mine.address) as kubo,
     ):
-        peer.faults.stall_after = 3 * 1024 * 1024
+        peer.faults.cut_after = 3 * 1024 * 1024
         await a.keep(BLOB)
         root = peer.hold(BLOB)
         await mine.node.holders(Digest.of(BLOB), 2)
@@ -126,11 +127,26 @@ async def test_a_peer_that_stalls_is_left_for_the_next_and_kubo_gets_all(tmp_pat
         assert await read(kubo, root) == BLOB
 
 
+async def test_a_node_that_is_started_anew_in_the_middle(tmp_path: Path) -> None:
+    async with fake_peer() as peer, AsyncExitStack() as stack:
+        root = peer.hold(BLOB)
+        peer.faults.stall_after = 8 * 1024 * 1024
+        async with sidecar(tmp_path / "node", peer.url) as mine:
+            kubo = await stack.enter_async_context(fetching(tmp_path / "ipfs", mine.address))
+            await until(lambda: bool(mine.node.cluster.rooted(root)))
+            assert (await pinned(kubo, root, "2s"))[0] == 500
+        peer.faults.stall_after = None
+        async with sidecar(tmp_path / "node", peer.url, port=mine.address.port) as mine:
+            await until(lambda: bool(mine.node.cluster.rooted(root)))
+            assert (await pinned(kubo, root, "60s"))[0] == 200
+            assert await read(kubo, root) == BLOB
+
+
 async def test_a_peer_that_lies_gives_kubo_nothing_wrong(tmp_path: Path) -> None:
     async with (
         fake_peer() as peer,
         sidecar(tmp_path / "node", peer.url) as mine,
-        fetching(tmp_path / "ipfs", mine) as kubo,
+        fetching(tmp_path / "ipfs", mine.address) as kubo,
     ):
         peer.faults.flip_at = 100
         root = peer.hold(BLOB)
@@ -156,6 +172,15 @@ def ipfs(repo: Path, *words: str) -> None:
     subprocess.run([built_kubo(), *words], env=kubo_environment(repo), check=True, capture_output=True, timeout=30)
 
 
+def added(kubo: Kubo, data: bytes) -> str:
+    """The CID that this Kubo gives to a file when it is told nothing of how."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    with closing(HTTPConnection(kubo.rpc.host or "", kubo.rpc.port, timeout=30)) as connection:
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        connection.request("POST", "/api/v0/add?only-hash=true", head + data + b"\r\n--b--\r\n", kind)
+        return str(json.loads(connection.getresponse().read().splitlines()[-1])["Hash"])
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_what_is_printed_is_taken_by_a_kubo_which_then_starts(repo: Path, role: Role) -> None:
     found = kubo_settings(role, Address("127.0.0.1", 9))
@@ -174,6 +199,8 @@ def test_what_is_printed_is_taken_by_a_kubo_which_then_starts(repo: Path, role: 
     try:
         kubo.start()
         assert kubo.peer_id
+        if role is not Role.FETCH:
+            assert added(kubo, BLOB[: 3 * 1024 * 1024]) == str(dag_of(BLOB[: 3 * 1024 * 1024]).root)
     finally:
         kubo.stop()
     assert "ERROR" not in (repo / "daemon.log").read_text()

@@ -1,0 +1,1 @@
+"""Images as files: OCI image layouts in CAR files and folders, written and read."""

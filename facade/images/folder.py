@@ -1,0 +1,179 @@
+"""Layouts in folders: nothing is read or written by way of a symbolic link."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path as FilePath
+from typing import Final
+
+from facade.images.contracts import Files
+from facade.images.tree import Path
+from node.digest import Digest
+from node.errors import FullError, InvalidError, MismatchError, UnreachableError
+from node.layout import INDEX_FILE, LAYOUT, LAYOUT_FILE, blob_path
+
+_PIECE_BYTES: Final = 1024 * 1024
+_PLAIN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class FolderLayout:
+    """A layout in a folder. Made by `open_folder_layout`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def small(self, path: Path, limit: int) -> bytes:
+        """Implements `Layout.small`."""
+        with _opened(self._descriptor, path) as (file, size):
+            if size > limit:
+                raise InvalidError(f"{'/'.join(path)}: {size} bytes, at most {limit} are read")
+            return b"".join(_pieces(file, path, size))
+
+    def has(self, digest: Digest) -> bool:
+        """Implements `Layout.has`."""
+        try:
+            with _opened(self._descriptor, blob_path(digest)):
+                return True
+        except InvalidError:
+            return False
+
+    def blob(self, digest: Digest, size: int) -> Iterator[bytes]:
+        """Implements `Layout.blob`."""
+        path = blob_path(digest)
+        with _opened(self._descriptor, path) as (file, length):
+            if length != size:
+                raise InvalidError(f"{'/'.join(path)}: it has {length} bytes, not {size}")
+            yield from _pieces(file, path, size)
+
+
+@contextmanager
+def open_folder_layout(folder: FilePath) -> Iterator[FolderLayout]:
+    """Open a folder.
+
+    Raises:
+        InvalidError: when it is none.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidError(f"{error.strerror}") from None
+    try:
+        yield FolderLayout(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(folder: int, path: Path) -> Iterator[tuple[int, int]]:
+    """A plain file's descriptor and size."""
+    with ExitStack() as stack:
+        at = folder
+        try:
+            for name in path[:-1]:
+                at = os.open(name, _PLAIN | os.O_DIRECTORY, dir_fd=at)
+                stack.callback(os.close, at)
+            file = os.open(path[-1], _PLAIN, dir_fd=at)
+            stack.callback(os.close, file)
+        except OSError as error:
+            links = "; symbolic links are not followed" if error.errno in (errno.ELOOP, errno.ENOTDIR) else ""
+            raise InvalidError(f"{'/'.join(path)}: {error.strerror}{links}") from None
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidError(f"{'/'.join(path)}: no plain file")
+        yield file, found.st_size
+
+
+def _pieces(file: int, path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    while left:
+        try:
+            piece = os.read(file, min(left, _PIECE_BYTES))
+        except OSError as error:
+            raise InvalidError(f"{'/'.join(path)}: {error.strerror}") from None
+        if not piece:
+            raise InvalidError(f"{'/'.join(path)}: it became shorter while it was read")
+        left -= len(piece)
+        yield piece
+
+
+def unpack(
+    folder: FilePath, blobs: Mapping[Digest, int], files: Files, index: bytes, told: Callable[[int], None]
+) -> None:
+    """Write a layout to a folder, made when it is not there; the index, which makes the images seen, comes last.
+
+    `blobs` are given with their sizes. Those that are there already and right stay. `told` hears of bytes.
+
+    Raises:
+        FullError: when the disk does not take it; blobs that are whole stay, for the next run.
+        LayermeshError: when the bytes of a blob are not to be had.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / LAYOUT_FILE, (LAYOUT,))
+        with open_folder_layout(folder) as layout:
+            for digest, size in blobs.items():
+                path = folder.joinpath(*blob_path(digest))
+                _make_folders(folder, path.parent)
+                if _is_right(layout, digest, size):
+                    told(size)
+                else:
+                    _write_blob(path, digest, size, files, told)
+        _write(folder / INDEX_FILE, (index,))
+    except OSError as error:
+        raise FullError(f"{folder}: it cannot be written: {error.strerror or error}") from None
+
+
+def _make_folders(top: FilePath, folder: FilePath) -> None:
+    for part in (folder.parent, folder):
+        if part != top and part.is_symlink():
+            raise InvalidError(f"{part}: a symbolic link, which is not followed")
+        part.mkdir(exist_ok=True)
+
+
+def _is_right(layout: FolderLayout, digest: Digest, size: int) -> bool:
+    hasher = digest.hasher()
+    try:
+        for piece in layout.blob(digest, size):
+            hasher.update(piece)
+    except InvalidError:
+        return False
+    return hasher.hexdigest() == digest.hex
+
+
+def _write_blob(path: FilePath, digest: Digest, size: int, files: Files, told: Callable[[int], None]) -> None:
+    hasher = digest.hasher()
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+
+    def body() -> Iterator[memoryview]:
+        left = size
+        with files.open(blob_path(digest), 0) as source:
+            while left:
+                count = source.readinto(buffer[:left])
+                if not count:
+                    raise UnreachableError(f"{digest}: the node broke off; run the same command again to go on")
+                hasher.update(buffer[:count])
+                left -= count
+                told(count)
+                yield buffer[:count]
+        if hasher.hexdigest() != digest.hex:
+            raise MismatchError(f"{digest}: the node gave other bytes")
+
+    _write(path, body())
+
+
+def _write(path: FilePath, pieces: Sequence[bytes] | Iterator[memoryview]) -> None:
+    """Write a file that appears when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb", buffering=0) as target:
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    view = view[target.write(view) :]
+            os.fsync(target.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
