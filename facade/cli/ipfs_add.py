@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 from urllib.parse import urlencode
 
 import click
@@ -14,9 +14,10 @@ import click
 from facade.cli.asking import send
 from facade.cli.config import load
 from facade.cli.options import config_option, json_option, key_options
+from facade.cli.progress import Counted, counting
 from facade.cli.showing import plain, show_json, size
-from node.digest import Algorithm, Digest
-from node.errors import FullError, NotFoundError
+from node.digest import Algorithm
+from node.errors import FullError, InvalidError, NotFoundError
 
 _PIECE_BYTES: Final = 1024 * 1024
 
@@ -34,11 +35,14 @@ def command(config: Path | None, as_json: bool, public: bool, file: Path, **flag
     """
     admin = load(flags, os.environ, config).admin.listen.address
     with _opened(file) as source:
-        digest, length = _hash(source, file, show=not as_json)
-        source.seek(0)
-        query = urlencode({"digest": str(digest), "public": "true" if public else "false"})
-        with _progress("sending", length, show=not as_json) as bar:
-            answer = send(admin, "PUT", f"/api/ipfs/file?{query}", _Counted(source, file, bar), length)  # type: ignore[arg-type]  # read() is all it needs
+        length = source.seek(0, os.SEEK_END)
+        with counting("reading", length, show=not as_json) as reading:
+            hasher = Algorithm.SHA256.hasher()
+            for piece in _pieces(source, file, length, reading):
+                hasher.update(piece)
+        query = urlencode({"digest": f"sha256:{hasher.hexdigest()}", "public": "true" if public else "false"})
+        with counting("sending", length, show=not as_json) as sending:
+            answer = send(admin, "PUT", f"/api/ipfs/file?{query}", _pieces(source, file, length, sending), length)
     if as_json:
         show_json(answer)
         return
@@ -50,54 +54,49 @@ def command(config: Path | None, as_json: bool, public: bool, file: Path, **flag
 
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """The file, to be read twice; standard input is written to a temporary one first."""
-    if str(file) != "-":
-        try:
-            source = file.open("rb")
-        except OSError as error:
-            raise NotFoundError(f"{file}: {error.strerror}") from None
-        with source:
+    """The file, to be read twice; what can be read once is written to a temporary one first."""
+    if str(file) == "-":
+        with _spooled(sys.stdin.buffer) as source:
             yield source
         return
+    try:
+        opened = file.open("rb")
+    except OSError as error:
+        raise NotFoundError(f"{file}: {error.strerror}") from None
+    with opened:
+        if opened.seekable():
+            yield opened
+            return
+        with _spooled(opened) as source:
+            yield source
+
+
+@contextmanager
+def _spooled(source: IO[bytes]) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as spooled:
         try:
-            while piece := sys.stdin.buffer.read(_PIECE_BYTES):
+            while piece := source.read(_PIECE_BYTES):
                 spooled.write(piece)
         except OSError as error:
-            raise FullError(f"standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}") from None
-        spooled.seek(0)
+            raise FullError(f"it cannot be kept in {tempfile.gettempdir()} meanwhile: {error.strerror}") from None
         yield spooled
 
 
-def _hash(source: IO[bytes], file: Path, *, show: bool) -> tuple[Digest, int]:
-    hasher = Algorithm.SHA256.hasher()
-    length = 0
-    with _progress("reading", source.seek(0, os.SEEK_END), show=show) as bar:
+def _pieces(source: IO[bytes], file: Path, length: int, counted: Counted) -> Iterator[bytes]:
+    """The file's first `length` bytes.
+
+    Raises:
+        NotFoundError: when it cannot be read any more.
+        InvalidError: when there are fewer.
+    """
+    left = length
+    try:
         source.seek(0)
-        counted = _Counted(source, file, bar)
-        while piece := counted.read(_PIECE_BYTES):
-            hasher.update(piece)
-            length += len(piece)
-    return Digest.parse(f"sha256:{hasher.hexdigest()}"), length
-
-
-class _Counted:
-    """A file whose progress is shown."""
-
-    def __init__(self, source: IO[bytes], file: Path, bar: Any) -> None:
-        self._source = source
-        self._file = file
-        self._bar = bar
-
-    def read(self, count: int) -> bytes:
-        """Raises: NotFoundError when it cannot be read any more."""
-        try:
-            piece = self._source.read(count)
-        except OSError as error:
-            raise NotFoundError(f"{self._file}: {error.strerror}") from None
-        self._bar.update(len(piece))
-        return piece
-
-
-def _progress(label: str, length: int, *, show: bool) -> Any:
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (show and sys.stderr.isatty()))
+        while left and (piece := source.read(min(left, _PIECE_BYTES))):
+            left -= len(piece)
+            yield piece
+            counted.more(len(piece))
+    except OSError as error:
+        raise NotFoundError(f"{file}: {error.strerror}") from None
+    if left:
+        raise InvalidError(f"{file}: it became shorter while it was read")

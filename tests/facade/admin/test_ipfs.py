@@ -16,6 +16,7 @@ from facade.gateways import Gateways, open_gateways
 from node.cid import Cid, Codec
 from node.dagpb import DirEntry, directory_block
 from node.digest import Digest
+from node.foreign import Whole
 from node.store import Store, open_store
 from node.unixfs import LEAF_BYTES, Link, encode_node
 from tests.fakes.kubo import FakeKubo, fake_kubo
@@ -123,6 +124,22 @@ async def test_an_upload_without_a_length_is_refused(client: aiohttp.ClientSessi
 
     async with client.put("/api/ipfs/file", params={"digest": str(DIGEST)}, data=pieces()) as answer:
         assert (answer.status, "Content-Length" in (await answer.json())["error"]) == (400, True)
+
+
+async def test_a_directory_that_was_imported_is_listed_and_read_by_path(
+    client: aiohttp.ClientSession, store: Store
+) -> None:
+    holding = await store.put(DIGEST, DATA, PRIVATE)
+    block = directory_block([DirEntry("layer", holding.cid, len(DATA))])
+    folder = Cid.of(block, Codec.DAG_PB)
+    await store.foreign.keep(folder, [Whole(folder, block)])
+    await store.foreign.finish(folder, PRIVATE)
+    async with client.get("/api/ipfs/directory", params={"cid": str(folder)}) as answer:
+        entries = (await answer.json())["entries"]
+    assert entries == [{"name": "layer", "cid": str(holding.cid), "size": len(DATA)}]
+    assert await got(client, f"{folder}/layer", offset=str(MIB)) == (200, DATA[MIB:])
+    async with client.get("/api/ipfs/files") as answer:
+        assert str(folder) in await answer.text()
 
 
 async def test_a_directory_that_has_itself_many_times_over_is_listed_and_not_followed(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -140,6 +141,15 @@ def test_standard_input_is_added_also_when_it_is_empty(node: Started) -> None:
         said = json.loads(done.stdout)
         assert (said["cid"], said["visibility"], said["size"]) == (str(dag_of(data).root), "public", len(data))
         assert cat(node, said["cid"]).stdout == data
+
+
+def test_a_pipe_is_added_by_its_name(node: Started, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"through a pipe",))
+    writer.start()
+    done = ipfs(node, "add", str(tmp_path / "pipe"))
+    writer.join()
+    assert done.stdout.split() == [str(Digest.of(b"through a pipe")), str(Cid.of(b"through a pipe"))]
 
 
 def test_bytes_come_in_base64_where_json_is_asked_for(node: Started, file: Path) -> None:
