@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Impatient(UnreachableError):
-    """A stranger's bytes did not verify within the patience of the clients."""
+    """A source was only too slow: a stranger's bytes for the patience of clients, or the IPFS network's first byte."""
 
 
 class BlobUpstream(BlobSource, Protocol):
@@ -175,7 +175,8 @@ class Flights:
             await self._ipfs.fetch(flight.wanted, offer.file, flight)
             return
         loop = asyncio.get_running_loop()
-        had, limit_s = flight.received, self._waits.fallback_s if offer.late else self._waits.swarm_s
+        had = flight.received
+        limit_s = self._waits.fallback_s if flight.upstream_failed else self._waits.swarm_s
 
         def look() -> None:
             if flight.received == had:
@@ -186,7 +187,7 @@ class Flights:
             async with asyncio.timeout(None) as limit:
                 await self._ipfs.fetch(flight.wanted, offer.file, flight)
         except TimeoutError:
-            raise NotFoundError(f"{offer.file.cid}: IPFS gave nothing within {limit_s:g} s") from None
+            raise _Impatient(f"{offer.file.cid}: IPFS gave nothing within {limit_s:g} s") from None
         finally:
             looking.cancel()
 

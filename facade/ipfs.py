@@ -28,6 +28,8 @@ MOST_OFFERS: Final = 2
 ASIDE_S: Final = 60.0
 LOOK_S: Final = 0.25
 """How long the swarm may take to show that somebody has a block."""
+LATE_LOOK_S: Final = 1.5
+"""How long it may take where upstream failed, and nobody else is left."""
 
 _PINNED_S: Final = 0.5
 _MOST_ROOTED: Final = 4096
@@ -54,8 +56,8 @@ class Ipfs(Protocol):
         `late`: also where nobody says that anybody has it.
         """
 
-    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
-        """Whether the network shows that it has a blob."""
+    async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
+        """Whether the network shows that it has a blob; with `late` it may take its time for that."""
 
 
 class NoIpfs:
@@ -73,7 +75,7 @@ class NoIpfs:
         """Nothing."""
         return None
 
-    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+    async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Nothing."""
         return False
 
@@ -173,19 +175,19 @@ class KuboSource:
             return None
         if not (late or self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
             return None
-        data = await self._block(cid)
+        data = await self._block(cid, late=late)
         if data is None:
             self._put_aside(digest)
         return data
 
-    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+    async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
         link = await self._store.repositories.link(repository, digest)
         for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
             assert offer.file is not None, "an offer of the network is a file"
             if offer.file.here:
                 return True
-            if await self._block(offer.file.cid) is not None:
+            if await self._block(offer.file.cid, late=late) is not None:
                 self._remember(offer.file.cid)
                 return True
             self._put_aside(digest)
@@ -206,9 +208,9 @@ class KuboSource:
         until = asyncio.get_running_loop().time() + ASIDE_S
         self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
 
-    async def _block(self, cid: Cid) -> bytes | None:
+    async def _block(self, cid: Cid, *, late: bool) -> bytes | None:
         try:
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout(LATE_LOOK_S if late else LOOK_S):
                 return await self._kubo.block(cid)
         except (LayermeshError, TimeoutError) as error:
             log.debug("ipfs gave no block", cid=str(cid), why=str(error) or "no answer in time")

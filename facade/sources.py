@@ -111,8 +111,8 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     """The plan worth following now; None when every source has been asked.
 
     `known` holds the offers of peers and of the IPFS network in order, `begun` says that a client already has bytes,
-    which strangers cannot go on with unless upstream fails too. Strangers that were merely too slow come once more
-    after upstream, streamed then, unless upstream did answer; so do those that are late.
+    which strangers cannot go on with unless upstream fails too. Who was merely too slow comes once more after upstream,
+    strangers streamed then, unless upstream did answer; what is late comes only then.
     """
     asked = [attempt.plan.offer for attempt in tried]
     for offer in known:
@@ -122,7 +122,7 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     done = [*asked[at:], *(attempt.plan.offer for attempt in tried if not attempt.impatient)]
     left = [offer for offer in known if offer not in done]
     if UPSTREAM not in asked:
-        return Plan(UPSTREAM, streamed=True, last=all(offer.late for offer in left))
+        return Plan(UPSTREAM, streamed=True, last=all(offer.file is not None for offer in left))
     return Plan(left[0], streamed=not tried[at].amiss) if left else None
 
 

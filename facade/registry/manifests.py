@@ -348,8 +348,18 @@ class Manifests:
             async with asyncio.timeout(self._waits.answer_s):
                 await self._upstream.resolve(repository, manifest.digest)
         except (LayermeshError, TimeoutError) as error:
+            if isinstance(error, UnreachableError | TimeoutError) and await self._in_time(repository, manifest):
+                return
             raise NotFoundError(f"{manifest.digest}: its blobs are not all here, and upstream: {error}") from None
         self._proofs.confirm(repository, manifest.digest)
+
+    async def _in_time(self, repository: Repository, manifest: Manifest) -> bool:
+        """Whether the blobs can be had where upstream gives no answer, and IPFS may take longer to show it."""
+        try:
+            async with asyncio.timeout(self._waits.answer_s):
+                return await self._obtainable.around(repository, manifest, late=True)
+        except TimeoutError:
+            return False
 
 
 def _parsed(data: bytes, media_type: str | None, digest: Digest) -> Manifest:

@@ -47,20 +47,25 @@ class Obtainable:
         self._all_here[manifest.digest] = generation
         return True
 
-    async def around(self, repository: Repository, manifest: Manifest, depth: int = _DEEPEST) -> bool:
-        """Whether every blob is here or to be had; of an index, whether that holds for one of its children."""
+    async def around(
+        self, repository: Repository, manifest: Manifest, depth: int = _DEEPEST, *, late: bool = False
+    ) -> bool:
+        """Whether every blob is here or to be had; of an index, whether that holds for one of its children.
+
+        `late`: upstream gave no answer, so that IPFS may take its time.
+        """
         children = [each for each in manifest.names if each.role is Role.MANIFEST]
         if children:
-            return await self._any_of(repository, children, depth)
+            return await self._any_of(repository, children, depth, late)
         for digest in await self._missing(manifest):
-            if not await self._has_somebody(repository, digest):
+            if not await self._has_somebody(repository, digest, late):
                 return False
         return True
 
-    async def _has_somebody(self, repository: Repository, digest: Digest) -> bool:
+    async def _has_somebody(self, repository: Repository, digest: Digest, late: bool) -> bool:
         if await self._neighbours.holders(repository, digest):
             return True
-        return await self._ipfs.obtainable(repository, digest)
+        return await self._ipfs.obtainable(repository, digest, late=late)
 
     async def _missing(self, manifest: Manifest) -> set[Digest]:
         """What a pull needs that is not on this disk, and not about to be. The store remembers it for the pull."""
@@ -69,19 +74,19 @@ class Obtainable:
             return await self._store.missing(needed, shown=True)
         return await self._store.missing([digest for digest in needed if not self._flights.landing(digest)])
 
-    async def _any_of(self, repository: Repository, children: Sequence[Descriptor], depth: int) -> bool:
+    async def _any_of(self, repository: Repository, children: Sequence[Descriptor], depth: int, late: bool) -> bool:
         for child in children:
-            if depth and await self._child(repository, child, depth - 1):
+            if depth and await self._child(repository, child, depth - 1, late):
                 return True
         return False
 
-    async def _child(self, repository: Repository, child: Descriptor, depth: int) -> bool:
+    async def _child(self, repository: Repository, child: Descriptor, depth: int, late: bool) -> bool:
         if self._own and await self._store.missing([child.digest], shown=True):
             return bool(await self._neighbours.holders(repository, child.digest))
         try:
             manifest = parse_manifest(await self._store.load(child.digest), child.media_type, child.digest)
         except NotFoundError:
-            return await self._has_somebody(repository, child.digest)
+            return await self._has_somebody(repository, child.digest, late)
         except InvalidError:
             return False
-        return await self.around(repository, manifest, depth)
+        return await self.around(repository, manifest, depth, late=late)

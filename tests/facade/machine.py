@@ -36,10 +36,19 @@ from tests.fakes.kubo import FakeKubo
 from tests.fakes.registry import FakeRegistry
 
 QUICK_WAITS = Waits(
-    patience_s=12.0, strangers_s=5.0, look_s=1.0, answer_s=3.0, fallback_s=2.0, nearby_s=2.0, progress_s=5.0
+    patience_s=12.0,
+    strangers_s=5.0,
+    look_s=1.0,
+    answer_s=3.0,
+    fallback_s=2.0,
+    swarm_s=1.0,
+    nearby_s=2.0,
+    progress_s=5.0,
 )
 QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.5, stall_s=1.0, document_s=3.0, aside_s=0.5)
-QUICK_KUBO = KuboTimings(look_every_s=0.1, look_again_s=0.1, look_s=0.5, swarm_s=1.0, pin_stall_s=1.0)
+QUICK_KUBO = KuboTimings(
+    look_every_s=0.1, look_again_s=0.1, look_s=1.0, here_s=1.0, swarm_s=1.0, stall_s=1.0, pin_stall_s=1.0
+)
 QUICK_TIMINGS = Timings(
     probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=1.0
 )

@@ -9,8 +9,10 @@ from facade.sources import (
     HELD_BACK_BYTES,
     UPSTREAM,
     Attempt,
+    NetworkFile,
     Offer,
     Plan,
+    SourceName,
     done_in_time,
     exposed,
     next_plan,
@@ -105,3 +107,33 @@ def test_a_fetch_is_projected_from_how_it_began() -> None:
     assert done_in_time(got_bytes=100, elapsed_s=1, left_bytes=1000, left_s=10)
     assert not done_in_time(got_bytes=100, elapsed_s=1, left_bytes=1001, left_s=10)
     assert not done_in_time(got_bytes=0, elapsed_s=1, left_bytes=1, left_s=10)
+
+
+def _file(*, believed: bool = True, late: bool = False) -> Offer:
+    return Offer(SourceName.IPFS, (), believed, NetworkFile(HONEST, 10, here=False), late)
+
+
+def test_ipfs_comes_behind_all_peers_and_before_upstream() -> None:
+    known = (*offers([_holder("m", member=True), _holder("s", LYING)], 10), _file())
+    assert [plan.offer.name for plan in _all_plans(known)] == ["peer", "peer", "ipfs", "upstream"]
+
+
+def test_what_nobody_says_is_in_ipfs_is_asked_for_behind_upstream_alone() -> None:
+    assert [plan.offer.name for plan in _all_plans((_file(late=True),))] == ["upstream", "ipfs"]
+
+
+def test_ipfs_that_was_too_slow_is_asked_again_where_upstream_failed() -> None:
+    slow = Attempt(Plan(_file(), streamed=True), impatient=True)
+    failed = Attempt(Plan(UPSTREAM, streamed=True, last=True))
+    assert next_plan((_file(),), [slow, failed]) == Plan(_file(), streamed=True)
+    assert next_plan((_file(),), [slow, failed, slow]) is None
+
+
+def test_an_upstream_that_is_silent_is_not_given_up_for_what_ipfs_may_not_have() -> None:
+    slow = Attempt(Plan(_file(), streamed=True), impatient=True)
+    assert next_plan((_file(), _file(believed=False, late=True)), [slow]) == Plan(UPSTREAM, streamed=True, last=True)
+
+
+def test_a_strangers_mapping_is_not_streamed_from_ipfs_either() -> None:
+    plan = next_plan((_file(believed=False),), [])
+    assert plan is not None and not plan.streamed

@@ -42,6 +42,8 @@ class KuboFaults:
     """The bytes of this leaf are others than its CID says."""
     cut_upload: bool = False
     """An upload's end is lost before its closing boundary."""
+    swarm_s: float = 0.0
+    """So long it takes to get a block from another."""
     reset_adds: int = 0
     """So many uploads end with their connection."""
     gc_after: int | None = None
@@ -226,6 +228,7 @@ class FakeKubo:
         if cid not in self.blocks:
             for other in self.swarm:
                 if cid in other.blocks:
+                    await asyncio.sleep(self.faults.swarm_s)
                     self.blocks[cid] = other.blocks[cid]
                     self.from_swarm += len(self.blocks[cid])
                     break

@@ -1,6 +1,8 @@
 """Pulls through a node that stands on a Kubo: what enters it, what comes from it, and what is told of it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from facade.admin.status import ipfs
 from facade.settings import Waits
 from node.cid import Cid
-from tests.facade.machine import Machine, machine, until
+from tests.facade.machine import QUICK_WAITS, Machine, machine, until
 from tests.facade.members import SECRET
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
@@ -126,9 +128,9 @@ async def test_a_blob_that_is_here_no_longer_comes_from_the_own_kubo(
     assert node.metrics.fetched_bytes["ipfs"] == sum(blob.size for blob in image.blobs)
 
 
-@pytest.fixture
-async def left_alone(
-    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+@asynccontextmanager
+async def alone(
+    folder: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage, waits: Waits = QUICK_WAITS
 ) -> AsyncIterator[tuple[Machine, FakeKubo]]:
     """A node that knows from a member who has gone what the image's CIDs are; and his Kubo, which is still there."""
     async with fake_kubo(FakeKubo(peer_id="12D3KooWTheirsTheirsTheirsTheirsTheirsTheirsTheirsTh")) as theirs:
@@ -136,12 +138,20 @@ async def left_alone(
         async with fake_peer(FakePeer(secret=SECRET)) as peer:
             for blob in (image.manifest, *image.blobs):
                 peer.hold(blob.data)
-            folder, url = tmp_path / "n", str(peer.url)
-            async with machine(folder, registry, kubo=kubo, secret=SECRET, joins=(url,)) as node:
+            joins = (str(peer.url),)
+            async with machine(folder, registry, kubo=kubo, secret=SECRET, joins=joins, waits=waits) as node:
                 await until(lambda: node.cluster.holders(image.layers[0].digest) and node.kubo.kubo.usable)
                 await peer.leave()
                 await until(lambda: not node.cluster.holders(image.layers[0].digest))
                 yield node, theirs
+
+
+@pytest.fixture
+async def left_alone(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+) -> AsyncIterator[tuple[Machine, FakeKubo]]:
+    async with alone(tmp_path / "n", registry, kubo, image) as found:
+        yield found
 
 
 async def test_what_a_member_who_is_gone_named_comes_from_the_swarm(
@@ -179,6 +189,20 @@ async def test_a_member_whose_kubo_gives_nothing_costs_one_blob_of_a_pull_a_mome
         route = node.manifest if blob is image.manifest else node.blob
         assert (await route(blob.digest)).source == "upstream"
     assert not [each for each in kubo.asked if each.startswith("/ipfs/baf") and "bafkqaaa" not in each]
+
+
+async def test_a_slow_swarm_is_waited_for_where_upstream_gives_nothing(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+) -> None:
+    layer = image.layers[1]
+    async with alone(tmp_path / "n", registry, kubo, image, replace(QUICK_WAITS, swarm_s=0.05)) as (node, theirs):
+        assert (await node.manifest("v1")).status == 200
+        theirs.keep(layer.data)
+        kubo.faults.swarm_s = 0.5
+        registry.fault("blobs", layer.digest, Fault(status=503))
+        answer = await node.blob(layer.digest)
+        assert (answer.source, answer.data) == ("ipfs", layer.data)
+        assert registry.asked("blobs")
 
 
 async def test_what_stops_in_the_middle_of_the_swarm_goes_on_from_upstream(
