@@ -55,8 +55,8 @@ _NETWORK_NOTES: Final = (
     "it keeps a copy of each public blob besides the node's own: plan the disk for both",
 )
 _PRIVATE_NOTES: Final = (
-    "the same key on every machine, beforehand: $IPFS_PATH/swarm.key, mode 600, three lines:"
-    " /key/swarm/psk/1.0.0/, /base16/, and 64 hex digits (od -An -vtx1 -N32 /dev/urandom | tr -d ' \\n')",
+    "before it starts, the same key on every machine:"
+    " layermesh ipfs swarm-key --secret-file FILE > $IPFS_PATH/swarm.key; chmod 600 $IPFS_PATH/swarm.key",
     "start the daemon with LIBP2P_FORCE_PNET=1, so that it never runs without the key",
 )
 
