@@ -121,7 +121,13 @@ class Threads:
             call.cut()
             self._calls.discard(call)
             if call.has_kept:
-                await asyncio.wrap_future(self._pool.submit(call.release))
+                self._release(call)
+
+    def _release(self, call: Call) -> None:
+        try:
+            self._pool.submit(call.release)
+        except RuntimeError:  # there are no threads any more
+            call.release()
 
     async def close(self) -> None:
         """Cut what is left, and end the threads."""
