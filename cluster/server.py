@@ -168,7 +168,7 @@ class MeshServer:
         body = messages.encode(message)
         headers = {"Cache-Control": "no-store"}
         if proven is not None and self._gate.keys is not None:
-            headers[ANSWER_HEADER] = sign_answer(self._gate.keys, self._store.node_id, proven, 200, body)
+            headers[ANSWER_HEADER] = sign_answer(self._gate.keys, self._hello(True).id, proven, 200, body)
         return web.Response(body=body, content_type=messages.CONTENT_TYPE, headers=headers)
 
 

@@ -20,6 +20,7 @@ from node.ipfs.kubo.kubo import Kubo, OnDaemon
 from node.ipfs.unixfs import Given, open_by_blocks
 from node.naming import Name
 from node.reference import OWN, Repository
+from node.repositories import Link
 from node.source import Sink, Wanted
 from node.store import Store
 
@@ -182,11 +183,13 @@ class KuboSource:
 
     async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`: the root of the file is here, or comes from the swarm within moments."""
-        link = await self._store.repositories.link(repository, digest)
+        link = await self._link(repository, digest)
         for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
             assert offer.file is not None, "an offer of the network is a file"
             if offer.file.here:
                 return True
+            if offer.late and not late:
+                continue
             if await self._block(offer.file.cid, late=late) is not None:
                 self._remember(offer.file.cid)
                 return True
@@ -207,6 +210,12 @@ class KuboSource:
         """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
         until = asyncio.get_running_loop().time() + ASIDE_S
         self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
+
+    async def _link(self, repository: Repository, digest: Digest) -> Link | None:
+        try:
+            return await self._store.repositories.link(repository, digest)
+        except UnreachableError:
+            return None
 
     async def _block(self, cid: Cid, *, late: bool) -> bytes | None:
         try:

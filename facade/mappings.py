@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cluster.cluster import Cluster, Holder
 from node.cid import Cid
 from node.digest import Algorithm, Digest
+from node.errors import UnreachableError
 from node.reference import OWN, Repository
 from node.source import Wanted
 from node.store import Store
@@ -56,11 +57,14 @@ class Mappings:
 
     async def may_ask(self, repository: Repository, digest: Digest) -> bool:
         """Whether anybody may have a blob, as far as this node can tell."""
-        if repository.namespace == OWN or await self._store.owned.knows(digest):
+        try:
+            if repository.namespace == OWN or await self._store.owned.knows(digest):
+                return False
+            if self.named(digest):
+                return True
+            link = await self._store.repositories.link(repository, digest)
+        except UnreachableError:  # the catalog cannot be read, so nothing is known of whose it is
             return False
-        if self.named(digest):
-            return True
-        link = await self._store.repositories.link(repository, digest)
         return link is not None and link.visibility is Visibility.PUBLIC
 
 
