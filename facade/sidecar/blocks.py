@@ -31,6 +31,9 @@ LATE_S: Final = 19.0
 """So long a leaf may come behind its head; Kubo waits 30 s for the whole of an answer."""
 ANSWER_S: Final = 60.0
 """A block that its client did not take within this time is cut; Kubo gives up after 30 s."""
+_ONLY_IF_CACHED: Final = 412
+"""Who asks so wants nothing to be fetched."""
+_NOT_HERE: Final = (404, _ONLY_IF_CACHED)
 MOST_WAITING: Final = 512
 """Requests for blocks at once; a Kubo makes 64."""
 
@@ -90,7 +93,7 @@ class Blocks:
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await handler(request)
-                return await self._lend(request, answer) if answer.status == 404 else answer
+                return await self._lend(request, answer) if answer.status in _NOT_HERE else answer
         except TimeoutError:
             cut(request)
             raise ConnectionResetError("the client takes no bytes") from None
@@ -106,6 +109,8 @@ class Blocks:
             lent = await self._store.lent.block(cid)
             if lent is not None and (stored := await self._stored(request, cid, lent)):
                 return stored
+            if not_here.status == _ONLY_IF_CACHED:
+                return not_here
             return await self._brought(request, cid) or not_here
         except (NotFoundError, UnreachableError, FullError) as error:
             log.info("no block for kubo", cid=str(cid), why=str(error))

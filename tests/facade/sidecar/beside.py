@@ -1,5 +1,6 @@
 """A node with its Kubo sidecar, on loopback."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from facade.settings import Address, Waits
 from facade.sidecar.app import sidecar_app
 from node.cid import Cid
 from node.unixfs import Dag
-from tests.cluster.machine import Machine, machine, patient
+from tests.cluster.machine import Machine, machine, patient, until
 
 ND: dict[str, str] = {"Accept": "application/x-ndjson"}
 LOADED = patient(stall_s=20.0, leaf_s=30.0)
@@ -81,3 +82,15 @@ async def sidecar(
                 yield Sidecar(node, session, metrics, here, runner)
         finally:
             await runner.cleanup()
+
+
+async def heard_of(mine: Sidecar, cid: Cid) -> None:
+    """Wait until the node knows of a peer that holds the blob with this root."""
+    await until(lambda: bool(mine.node.cluster.rooted(cid)))
+
+
+async def kept(mine: Sidecar, root: Cid) -> None:
+    """Wait until what was fetched is in the store."""
+    async with asyncio.timeout(10):
+        while await mine.node.store.lent.block(root) is None:
+            await asyncio.sleep(0.005)
