@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final, TypeVar
 
 import msgspec
@@ -10,18 +11,20 @@ from aiohttp import web
 from facade.admin.asked import parse_brought, parse_named
 from facade.admin.own import pieces
 from facade.flight import Flight
-from facade.images.keeping import keep_root
+from facade.images.keeping import VerifiedParts, keep_root
 from facade.registry.admitting import Admitting, Brought
 from facade.registry.images import Images
 from facade.settings import Address
+from node.cid import Cid
 from node.digest import Digest
 from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError, UnreachableError
+from node.foreign import Part, Whole
 from node.http import FileRange, parse_range
 from node.layout import ImageName
 from node.manifest import Manifest
 from node.reference import OWN, Reference, Repository, Tag
 from node.store import Store
-from node.visibility import Visibility
+from node.visibility import Proof, Visibility
 
 MOST_BODY_BYTES: Final = 8 * 1024 * 1024
 AT_ONCE: Final = 3
@@ -95,6 +98,25 @@ class Names(msgspec.Struct):
     root: str | None = None
 
 
+class BlockLine(msgspec.Struct, forbid_unknown_fields=True):
+    """A block by its CID (36 bytes): `data`, or `length` bytes of the blob `within` from `offset` on."""
+
+    cid: bytes
+    data: bytes = b""
+    within: str | None = None
+    offset: int = 0
+    length: int = 0
+
+
+class ForeignBlocks(msgspec.Struct, forbid_unknown_fields=True):
+    """Some blocks of a layout as it was brought; with `whole`, the last ones."""
+
+    root: bytes
+    blocks: list[BlockLine]
+    public: bool = False
+    whole: bool = False
+
+
 class WholeImages:
     """One method for each path."""
 
@@ -114,6 +136,7 @@ class WholeImages:
             web.get("/api/images/blob", self.blob, allow_head=False),
             web.post("/api/images/lacking", self.lacking),
             web.post("/api/images/admit", self.admit),
+            web.post("/api/images/blocks", self.blocks),
         ]
 
     async def named(self, request: web.Request) -> web.Response:
@@ -192,6 +215,19 @@ class WholeImages:
         held = [await self._admitting.admit(image, visibility) for image in images]
         return _json(Names(names, str(await keep_root(self._store, held, visibility))))
 
+    async def blocks(self, request: web.Request) -> web.Response:
+        """Keep the blocks of a layout whose images were entered, by its own root."""
+        asked = await _body(request, ForeignBlocks)
+        root = Cid.from_raw(asked.root)
+        visibility = Visibility.PUBLIC if asked.public else Visibility.MEMBERS
+        async with AsyncExitStack() as stack:
+            parts = VerifiedParts(self._store, stack, visibility)
+            blocks = [await _block(line, parts) for line in asked.blocks]
+        await self._store.foreign.keep(root, blocks)
+        if asked.whole:
+            await self._store.foreign.finish(root, Proof(visibility))
+        return _json({"kept": len(blocks)})
+
     def _brought(self, line: BroughtLine) -> Brought:
         name = parse_brought(line.name, self._facade)
         return Brought(name.repository, name.tag, Digest.parse(line.digest), line.media_type)
@@ -237,6 +273,13 @@ class _Fetching:
             self._flights.discard(flight)
             self._landed += flight.received
             await self._images.require(self._repository, digest)
+
+
+async def _block(line: BlockLine, parts: VerifiedParts) -> Whole | Part:
+    cid = Cid.from_raw(line.cid)
+    if line.within is None:
+        return Whole(cid, line.data)
+    return await parts.verified(Part(cid, Digest.parse(line.within), line.offset, line.length))
 
 
 def _outcome(task: asyncio.Task[None], received: int) -> Progress:

@@ -15,15 +15,20 @@ from facade.cli.options import config_option, json_option, key_options
 from facade.cli.progress import Counted, counting
 from facade.cli.showing import plain, show_json, size
 from facade.images.bringing import Brought, brought_images
-from facade.images.carfile import open_car
+from facade.images.carfile import CarLayout, open_car
 from facade.images.contracts import Layout
 from facade.images.folder import open_folder_layout
 from facade.settings import Address
+from node.cid import Cid
 from node.digest import Digest
 from node.errors import InvalidError, MismatchError
+from node.foreign import Part, Whole
 from node.platforms import Platform
 
 _AT_ONCE: Final = 10_000
+_MOST_BYTES: Final = 2 * 1024 * 1024
+"""So many bytes of blocks are sent at once, and one block more."""
+_PART_BYTES: Final = 1024
 
 
 @click.command("import", short_help="Read images from a CAR file or a folder.")
@@ -56,10 +61,13 @@ def command(
             images = brought_images(layout, name, wanted)
             _admit(admin, images, public=public, checked=True)
             sent = _bring(admin, layout, images, show=not as_json)
+            admitted = _admit(admin, images, public=public, checked=False)
+            own = _own_root(layout, admitted["root"]) if wanted is None else None
+            if own is not None and not _keep(admin, own, images, public=public):
+                own = None
     except (InvalidError, MismatchError) as error:
         raise type(error)(f"{source}: {error}") from None
-    admitted = _admit(admin, images, public=public, checked=False)
-    _show(source, admitted, images, sent, as_json=as_json)
+    _show(source, admitted | {"own": own and str(own.root)}, images, sent, as_json=as_json)
 
 
 def _opened(source: Path) -> AbstractContextManager[Layout]:
@@ -89,6 +97,39 @@ def _bring(admin: Address, layout: Layout, images: Sequence[Brought], *, show: b
                 body = _counted(_exactly(layout.blob(digest, length), digest, length), sending)
                 send(admin, "PUT", f"/api/own/blob?digest={digest}", body, length)
     return sending
+
+
+def _own_root(layout: Layout, root: str) -> CarLayout | None:
+    """The layout, where it has another root than the node gives it: somebody else cut it."""
+    return layout if isinstance(layout, CarLayout) and str(layout.root) != root else None
+
+
+def _keep(admin: Address, layout: CarLayout, images: Sequence[Brought], *, public: bool) -> bool:
+    """Have the node keep the layout by its own root as well; False where it is more than a node keeps so."""
+    if not isinstance(layout.root, Cid):
+        return False
+    blobs = {digest: length for image in images for digest, length in image.sizes.items()}
+    question = {"root": layout.root.raw, "public": public}
+    lines: list[dict[str, object]] = []
+    room = _MOST_BYTES
+    try:
+        for block in layout.foreign_blocks(blobs):
+            room -= len(block.data) if isinstance(block, Whole) else _PART_BYTES
+            if room < 0:
+                _post(admin, "/api/images/blocks", {**question, "blocks": lines})
+                lines, room = [], _MOST_BYTES
+            lines.append(_line(block))
+    except InvalidError as error:
+        click.echo(plain(f"{layout.root}: {error}"), err=True)
+        return False
+    _post(admin, "/api/images/blocks", {**question, "blocks": lines, "whole": True})
+    return True
+
+
+def _line(block: Whole | Part) -> dict[str, object]:
+    if isinstance(block, Whole):
+        return {"cid": block.cid.raw, "data": block.data}
+    return {"cid": block.cid.raw, "within": str(block.digest), "offset": block.offset, "length": block.length}
 
 
 def _lacking(admin: Address, digests: Sequence[Digest]) -> Iterator[Digest]:
@@ -128,14 +169,14 @@ def _counted(pieces: Iterable[bytes], counted: Counted) -> Iterator[bytes]:
 
 def _show(source: Path, admitted: Any, images: Sequence[Brought], sent: Counted, *, as_json: bool) -> None:
     blobs = {digest for image in images for digest in image.sizes}
-    names, root = admitted["names"], admitted["root"]
+    names, root, own = admitted["names"], admitted["root"], admitted["own"]
     if as_json:
         listed = [{"name": name, "digest": str(image.root.digest)} for name, image in zip(names, images, strict=True)]
         rates = {"sent_bytes": sent.bytes, "seconds": sent.seconds, "rate": sent.rate}
-        show_json({"file": str(source), "root": root, "images": listed, "blobs": len(blobs), **rates})
+        show_json({"file": str(source), "root": root, "kept": own, "images": listed, "blobs": len(blobs), **rates})
         return
     for name, image in zip(names, images, strict=True):
         click.echo(plain(f"{name}: {image.root.digest}"))
     rate = f", {size(sent.rate)}/s" if sent.bytes else ""
     click.echo(plain(f"{source}: {len(blobs)} blobs are here, {size(sent.bytes)} were not so already{rate}"))
-    click.echo(f"root {root}")
+    click.echo(f"root {root}{f', and as it came {own}' if own else ''}")

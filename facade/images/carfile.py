@@ -1,12 +1,13 @@
 """Layouts in CAR files: where each block is, is looked up first; a block is verified whenever it is read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path as FilePath
 from typing import Final
 
 from facade.images import files
+from facade.images.foreign import foreign_blocks
 from facade.images.tree import Path
 from node.car import (
     MAX_CID_BYTES,
@@ -19,6 +20,7 @@ from node.car import (
 )
 from node.digest import Digest
 from node.errors import InvalidError
+from node.foreign import Part, Whole
 from node.layout import blob_path
 from node.unixfs import MAX_BLOCK_BYTES
 from node.varint import MAX_VARINT_BYTES, read_varint
@@ -57,6 +59,10 @@ class CarLayout:
             with suppress(InvalidError):  # it has no blobs of this algorithm
                 self._folders[path] = files.directory(self._block, files.find(self._block, self.root, path))
         return self._folders[path]
+
+    def foreign_blocks(self, blobs: Mapping[Digest, int]) -> Iterator[Whole | Part]:
+        """See `facade.images.foreign`."""
+        return foreign_blocks(self._block, self.root, blobs)
 
     def _block(self, name: BlockName) -> bytes:
         assert not isinstance(name, Inline), "an inline block is read from its name"

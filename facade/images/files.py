@@ -1,6 +1,7 @@
 """UnixFS files of any profile, read from blocks by their CIDs, however somebody linked them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from node.car import BlockName, Inline, check_block
@@ -48,20 +49,33 @@ def directory(blocks: Blocks, root: BlockName) -> dict[str, BlockName]:
     return entries
 
 
+@dataclass(frozen=True, slots=True)
+class Visited:
+    """A block of a file: its bytes, and those of them that are the file's own."""
+
+    name: BlockName
+    data: bytes
+    content: bytes
+
+
 def read(blocks: Blocks, root: BlockName, size: int) -> Iterator[bytes]:
-    """The bytes of a file, in order, in pieces; no more than `size`.
+    """The bytes of a file, in order, in pieces; no more than `size`. Raises as `walk`."""
+    return (each.content for each in walk(blocks, root, size) if each.content)
+
+
+def walk(blocks: Blocks, root: BlockName, size: int) -> Iterator[Visited]:
+    """The blocks of a file, depth first, as often as they are linked to; of no more than `size` bytes.
 
     Raises:
         InvalidError: when it is none, or goes on behind `size`, or is made of more blocks than a file of that size.
         MismatchError: when a block does not hash to its name.
     """
-    walk = _Walk(blocks, size)
     left = size
-    for piece in walk.below(root):
-        left -= len(piece)
+    for each in _Walk(blocks, size).below(root):
+        left -= len(each.content)
         if left < 0:
             raise InvalidError(f"a file goes on behind the {size} bytes that it is said to have")
-        yield piece
+        yield each
 
 
 class _Walk:
@@ -72,7 +86,7 @@ class _Walk:
         self._left = _FEW_BLOCKS + size // _SMALLEST_BYTES
         self._left_bytes = 2 * size + _SPARE_BYTES
 
-    def below(self, root: BlockName) -> Iterator[bytes]:
+    def below(self, root: BlockName) -> Iterator[Visited]:
         """Depth first; the links that wait are one list for each level."""
         waiting: list[Iterator[BlockName]] = [iter((root,))]
         while waiting:
@@ -82,13 +96,12 @@ class _Walk:
                 continue
             data = self._take(block)
             if block.codec is Codec.RAW:
-                yield data
+                yield Visited(block, data, data)
                 continue
             node = parse_pb(data)
             if node.kind not in (Kind.FILE, Kind.RAW):
                 raise InvalidError(f"a {node.kind.name.lower()} stands where a file is expected")
-            if node.data:
-                yield node.data
+            yield Visited(block, data, node.data)
             if len(waiting) >= DEEPEST:
                 raise InvalidError(f"a file is linked more than {DEEPEST} blocks deep")
             waiting.append(iter([link.block for link in node.links]))

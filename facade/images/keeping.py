@@ -1,17 +1,21 @@
 """The DAG of images that are here, as a layout: kept by the root that export gives it, so that IPFS tools read it."""
 
+import asyncio
+import os
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from facade.images.taking import dag_of
 from facade.images.tree import Node, Path, Tree
+from node.blobs import BlobFile
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import NotFoundError
-from node.foreign import Whole
+from node.errors import InvalidError, MismatchError, NotFoundError
+from node.foreign import Part, Whole
 from node.layout import INDEX_FILE, LAYOUT, LAYOUT_FILE, ImageName, Listed, blob_path, encode_index
 from node.store import Store
-from node.unixfs import Dag
+from node.unixfs import MAX_BLOCK_BYTES, Dag
 from node.visibility import Proof, Visibility
 
 
@@ -44,6 +48,39 @@ async def keep_root(store: Store, images: Sequence[Held], visibility: Visibility
     await store.foreign.keep(tree.root, [*_whole(tree.directories), *_blocks_of(small)])
     await store.foreign.finish(tree.root, Proof(visibility))
     return tree.root
+
+
+class VerifiedParts:
+    """Looks whether blocks are the ranges of blobs that somebody says they are; each blob is opened once."""
+
+    def __init__(self, store: Store, stack: AsyncExitStack, visibility: Visibility) -> None:
+        self._store = store
+        self._stack = stack
+        self._visibility = visibility
+        self._files: dict[Digest, BlobFile] = {}
+
+    async def verified(self, part: Part) -> Part:
+        """The part.
+
+        Raises:
+            InvalidError: when its blob is not to be seen by those who the part is for, or has no such range.
+            MismatchError: when those bytes do not hash to its name.
+            NotFoundError: when the blob is not here.
+        """
+        if part.digest not in self._files:
+            self._files[part.digest] = await self._stack.enter_async_context(self._store.read(part.digest))
+        file = self._files[part.digest]
+        if self._visibility.opens_more_than(file.holding.visibility):
+            raise InvalidError(f"{part.digest}: not everybody may have it who is to have {part.cid}")
+        if not 0 <= part.offset <= part.offset + part.length <= file.size or part.length > MAX_BLOCK_BYTES:
+            raise InvalidError(f"{part.cid}: {part.digest} has no such range")
+        await asyncio.to_thread(_check_part, file, part)
+        return part
+
+
+def _check_part(file: BlobFile, part: Part) -> None:
+    if Cid.of(os.pread(file.fileno(), part.length, part.offset), part.cid.codec) != part.cid:
+        raise MismatchError(f"{part.cid}: that range of {part.digest} hashes to something else")
 
 
 def _blocks_of(files: dict[Path, bytes]) -> list[Whole]:

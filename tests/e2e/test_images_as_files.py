@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from node.cid import Cid
 from tests.e2e.library import Library
 from tests.e2e.mesh import Node, start_nodes
 from tests.e2e.network import Network
 from tests.e2e.registry import Registry
 from tests.e2e.runtimes.containers import Podman, Skopeo
 from tests.e2e.runtimes.runtime import AMD64, ARM64, Mirrors, assert_unpacked, pull
-from tests.fakes.images import make_image, write_layout
+from tests.facade.images.layouts import layout_of, to_folder
+from tests.fakes.images import FakeImage, Flavour, make_image, write_layout
 from tests.kubo.daemon import built_kubo, kubo_environment, lay_repository
 
 pytestmark = pytest.mark.e2e
@@ -63,6 +65,21 @@ def test_layouts_of_skopeo_and_podman_are_brought_and_ours_are_read(
     assert json.loads(seen)["Digest"] == str(image.manifest.digest)
 
 
+def test_an_image_of_docker_s_media_types_is_read_by_skopeo_where_it_is_alone(
+    network: Network, registry: Registry, folder: Path
+) -> None:
+    (node,) = start_nodes(network, registry, "a", "--no-mdns")
+    image = make_image("docker", (40_000,), flavour=Flavour.DOCKER)
+    to_folder(layout_of(image), folder / "written")
+    node.ask("import", str(folder / "written"))
+    node.ask("export", "127.0.0.1:5050/team/app:v1", str(folder / "ours"))
+    skopeo = Skopeo.start(node.host, Mirrors())
+    seen = node.host.run(["skopeo", "inspect", f"oci:{folder}/ours"], environment=skopeo.environment)
+    assert json.loads(seen)["Digest"] == str(image.manifest.digest)
+    pull(skopeo, "127.0.0.1:5050/team/app:v1")
+    assert_unpacked(skopeo, "127.0.0.1:5050/team/app:v1", image)
+
+
 class _Kubo:
     """Kubo's command line on a repository of its own, without a daemon."""
 
@@ -97,6 +114,14 @@ def test_kubo_pins_an_image_that_was_taken_and_gives_a_layout_that_skopeo_reads(
     assert kubo.run("add", "--recursive", "--quieter", str(folder / "got")).decode().strip() == root
 
 
+def _version_1(root: str) -> str:
+    return str(Cid.parse(root))
+
+
+def _path(image: FakeImage) -> str:
+    return f"blobs/sha256/{image.layers[0].digest.hex}"
+
+
 @pytest.mark.parametrize(
     "profile",
     [
@@ -114,7 +139,15 @@ def test_what_kubo_added_and_exports_is_brought_however_it_cut_the_files(
     write_layout(folder / "layout", {"v1": image})
     root = kubo.run("add", "--recursive", "--quieter", *profile, str(folder / "layout")).decode().strip()
     car.write_bytes(kubo.run("dag", "export", root))
-    node.ask("import", "--as", "team/app", str(car))
+    assert node.ask("import", "--public", "--as", "team/app", str(car))["kept"] == _version_1(root)
+    for path, data in (
+        ("index.json", (folder / "layout" / "index.json").read_bytes()),
+        (_path(image), image.layers[0].data),
+    ):
+        assert node.host.request(f"http://127.0.0.1:5051/ipfs/{root}/{path}").body == data
+    again = node.host.request(f"http://127.0.0.1:5051/ipfs/{root}?format=car").body
+    (folder / "again.car").write_bytes(again)
+    assert _Kubo(folder / "other").run("dag", "import", str(folder / "again.car")).split()[2] == root.encode()
     skopeo = Skopeo.start(node.host, Mirrors())
     pull(skopeo, "127.0.0.1:5050/team/app:v1")
     assert_unpacked(skopeo, "127.0.0.1:5050/team/app:v1", image)

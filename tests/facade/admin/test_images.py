@@ -17,11 +17,12 @@ from facade.admin.images import WholeImages
 from facade.settings import Address
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
+from node.cid import Cid
 from node.digest import Digest
 from node.records import RESTORED
 from node.reference import OWN, Repository
 from node.unixfs import build_dag
-from node.visibility import Visibility
+from node.visibility import Proof, Visibility
 from tests.facade.machine import Machine, machine
 from tests.facade.members import member
 from tests.facade.pusher import Pusher
@@ -187,3 +188,54 @@ async def test_a_question_that_is_malformed_is_refused(client: ClientSession, bo
     async with client.post("/api/images/admit", data=body) as answer:
         assert answer.status == 400
         assert "the body" in (await answer.json())["error"]
+
+
+PIECE = LAYER.data[1000:1300]
+
+
+def block(**line: Any) -> dict[str, Any]:
+    """A block as import sends it: a range of the layer, unless it says otherwise."""
+    within = {"within": str(LAYER.digest), "offset": 1000, "length": 300}
+    cid = line.pop("cid", Cid.of(PIECE))
+    return {"cid": base64.b64encode(cid.raw).decode(), **(line or within)}
+
+
+async def keep(client: ClientSession, *blocks: dict[str, Any], **more: Any) -> tuple[int, Any]:
+    question = {"root": base64.b64encode(Cid.of(PIECE).raw).decode(), "blocks": blocks, "whole": True, **more}
+    async with client.post("/api/images/blocks", json=question) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_blocks_of_another_cut_are_kept_as_ranges_of_the_blob(tmp_path: Path, registry: FakeRegistry) -> None:
+    async with machine(tmp_path / "a", registry) as node, asking(node) as client:
+        await node.store.put(LAYER.digest, LAYER.data, Proof(Visibility.PUBLIC))
+        assert await keep(client, block(), public=True) == (200, {"kept": 1})
+        assert (await node.ask(f"{node.mesh}/ipfs/{Cid.of(PIECE)}?format=raw")).data == PIECE
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"cid": Cid.of(b"another")}, "hashes to something else"),
+        ({"within": str(LAYER.digest), "offset": LAYER.size, "length": 1}, "no such range"),
+        ({"within": str(LAYER.digest), "offset": -1, "length": 300}, "no such range"),
+        ({"within": str(LAYER.digest), "offset": 0, "length": 1 << 40}, "no such range"),
+        ({"within": str(Digest.of(b"nowhere")), "offset": 0, "length": 1}, "not here"),
+        ({"data": base64.b64encode(b"other").decode()}, "hash to something else"),
+    ],
+)
+async def test_a_block_that_is_not_what_it_is_said_to_be_is_not_kept(
+    tmp_path: Path, registry: FakeRegistry, line: dict[str, Any], reason: str
+) -> None:
+    async with machine(tmp_path / "a", registry) as node, asking(node) as client:
+        await node.store.put(LAYER.digest, LAYER.data, Proof(Visibility.PUBLIC))
+        status, said = await keep(client, block(**line), public=True)
+        assert status >= 400 and reason in said["error"]
+        assert await node.store.foreign.roots() == ()
+
+
+async def test_a_blob_that_others_may_not_have_is_not_shown_in_parts(tmp_path: Path, registry: FakeRegistry) -> None:
+    async with machine(tmp_path / "a", registry) as node, asking(node) as client:
+        await node.store.put(LAYER.digest, LAYER.data, Proof(Visibility.MEMBERS))
+        assert (await keep(client, block(), public=True))[0] == 400
+        assert (await keep(client, block()))[0] == 200

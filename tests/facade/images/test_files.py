@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from facade.images import files
 from facade.images.taking import dag_of
-from node.car import BlockName, Inline
+from node.car import MAX_CID_BYTES, BlockName, Inline
 from node.cid import Cid, Codec
 from node.errors import InvalidError, MismatchError
 from node.unixfs import Link, encode_node
@@ -164,3 +164,23 @@ def test_the_node_that_our_own_profile_makes_is_a_file_of_any() -> None:
     leaf = blocks.add(b"abc")
     root = blocks.add(encode_node([Link(leaf, 3, 3), Link(leaf, 3, 3)]), Codec.DAG_PB)
     assert whole(blocks, root, 6) == b"abcabc"
+
+
+def test_what_a_node_says_of_its_sizes_is_not_believed() -> None:
+    """They say that each part has one byte: what comes is counted, and the blob's digest decides."""
+    blocks = Kept()
+    root = blocks.node([blocks.add(b"abc"), blocks.add(b"")])
+    assert whole(blocks, root, 3) == b"abc"
+
+
+def test_nodes_within_cids_nest_no_deeper_than_a_cid_is_long() -> None:
+    blocks = Kept()
+    name: Cid | Inline = Inline(Codec.RAW, b"x")
+    depth = 0
+    while len(_raw(name)) <= MAX_CID_BYTES:
+        root = blocks.node([name])
+        assert whole(blocks, root, 1) == b"x"
+        name, depth = Inline(Codec.DAG_PB, blocks.data[root]), depth + 1
+    assert depth > 3
+    with pytest.raises(InvalidError, match="hash function 0x0"):
+        whole(blocks, blocks.node([name]), 1)
