@@ -101,23 +101,32 @@ async def _body(
     stall_s: float,
     failure: list[BaseException],
 ) -> AsyncIterator[bytes]:
-    """The multipart body; each piece that the daemon takes gives it time for the next."""
+    """The multipart body; each piece that the daemon takes gives it time for the next, which is read meanwhile."""
     loop = asyncio.get_running_loop()
     yield head
+    ahead: asyncio.Future[bytes] | None = None
     at = 0
     try:
         while at < size:
-            piece = await asyncio.to_thread(read, min(_PIECE_BYTES, size - at), at)
+            piece = await (ahead or _read(loop, read, at, size))
             if not piece:
                 raise UnreachableError("the file is shorter than it was")
             at += len(piece)
+            ahead = _read(loop, read, at, size) if at < size else None
             limit.reschedule(loop.time() + stall_s)
             yield piece
     except Exception as error:
         failure.append(error)
         raise
+    finally:
+        if ahead is not None:
+            ahead.cancel()
     limit.reschedule(loop.time() + SETTLE_S)
     yield tail
+
+
+def _read(loop: asyncio.AbstractEventLoop, read: ReadAt, at: int, size: int) -> asyncio.Future[bytes]:
+    return loop.run_in_executor(None, read, min(_PIECE_BYTES, size - at), at)
 
 
 def reader(fd: int) -> ReadAt:

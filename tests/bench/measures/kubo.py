@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -41,19 +42,17 @@ def publish(bench: Bench) -> Iterator[Outcome]:
     """
     with ExitStack() as stack:
         kubo = _kubo(stack, bench)
-        seconds: dict[str, list[float]] = {OURS: [], "RPC add": []}
-        for number in range(bench.rounds + 1):
-            data = [bytes(piece) for piece in pieces(f"publish {number}", _BYTES)]
-            others = [bytes(piece) for piece in pieces(f"bare {number}", _BYTES)]
-            ours = asyncio.run(_published(kubo, bench.work / f"store{number}", data))
-            bare = _added(kubo, others)
-            bench.say(f"{ours:.2f} s, and bare {bare:.2f} s")
-            if number:  # the first one warms up
-                seconds[OURS].append(ours)
-                seconds["RPC add"].append(bare)
-    theirs = tuple(seconds["RPC add"])
+        numbers = count()
+
+        def fresh() -> list[bytes]:
+            return [bytes(piece) for piece in pieces(f"publish {next(numbers)}", _BYTES)]
+
+        def ours() -> float:
+            return asyncio.run(_published(kubo, bench.work / f"store{next(numbers)}", fresh()))
+
+        samples = alternate(bench.rounds, {OURS: ours, "RPC add": lambda: _added(kubo, fresh())})
     what = "publishing 1 GiB through Kubo"
-    yield Row(bench.name, what, "s", tuple(seconds[OURS]), Aim.RATIO_AT_MOST, "RPC add", theirs, 1.1)
+    yield Row(bench.name, what, "s", samples[OURS], Aim.RATIO_AT_MOST, "RPC add", samples["RPC add"], 1.1)
 
 
 def read(bench: Bench) -> Iterator[Outcome]:

@@ -7,9 +7,11 @@ import pytest
 
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import MismatchError
+from node.errors import MismatchError, UnreachableError
+from node.ipfs.kubo.adding import add
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Timings, open_kubo
+from node.ipfs.kubo.rpc import Rpc, open_session
 from node.store import Store
 from tests.fakes.kubo import fake_kubo
 from tests.fakes.peer import dag_of
@@ -98,3 +100,14 @@ async def test_what_kubo_named_otherwise_is_not_left_pinned(store: Store) -> Non
         with pytest.raises(MismatchError, match="added it as"):
             await network.add(Digest.of(DATA))
         assert not fake.pinned
+
+
+async def test_an_upload_that_cannot_go_on_leaves_no_pin_in_kubo(kubo: Kubo) -> None:
+    def read(count: int, offset: int) -> bytes:
+        return DATA[offset : offset + count] if offset < MIB else b""
+
+    endpoint = Endpoint(kubo.rpc)
+    async with open_session(endpoint, pooled=False) as session:
+        with pytest.raises(UnreachableError, match="shorter than it was"):
+            await add(Rpc(endpoint, session), read, len(DATA), pin_name="cut")
+    assert "cut" not in by_hand(kubo, "pin", "ls", "--type=recursive", "--names").decode()
