@@ -181,7 +181,7 @@ class GatewaySource:
             return None
         return await self._gateways.block(cid) if late or self._mappings.named(digest) else None
 
-    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+    async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`."""
         link = await self._store.repositories.link(repository, digest)
         offers = await self.offers(Wanted(repository, digest, link.size if link else None))

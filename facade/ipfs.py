@@ -1,22 +1,24 @@
 """The IPFS network as a source of blobs: what is worth asking it for, and how a blob comes from it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
 from cluster.cluster import Cluster, Holder
 from cluster.config import Limits, Timings
-from cluster.swarm.leaves import WrongMappingError
+from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.swarm import Faults, Source, Swarm
 from facade.mappings import Mappings, cid_of_small
 from facade.sources import NetworkFile, Offer, SourceName
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import LayermeshError, NotFoundError, UnreachableError
-from node.ipfs.kubo.kubo import Kubo
+from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
+from node.ipfs.kubo.kubo import Kubo, OnDaemon
+from node.ipfs.unixfs import Given, open_by_blocks
+from node.naming import Name
 from node.reference import OWN, Repository
 from node.repositories import Link
 from node.source import Sink, Wanted
@@ -82,16 +84,56 @@ class NoIpfs:
 NO_IPFS: Final = NoIpfs()
 
 
-class KuboSource:
-    """`Ipfs` on a Kubo: read through its gateway, fetched from its swarm."""
+Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
+"""Writes a file, each leaf verified, going on from the sink's prefix; raises as `Ipfs.fetch`."""
 
-    def __init__(self, store: Store, cluster: Cluster, kubo: Kubo) -> None:
+
+def by_gateway(kubo: Kubo) -> Read:
+    """Leaves are parts of the file that its gateway gives, several at once."""
+    at_hand = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+    afar = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)  # in order, behind the pin of it
+
+    async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        source = Source("kubo", kubo.gateway, lambda _target: {}, wanted.digest)
+        await (at_hand if file.here else afar).fetch(file.cid, file.size, [source], sink)
+
+    return read
+
+
+def by_blocks(network: OnDaemon) -> Read:
+    """Leaves are blocks, which its RPC gives one after another."""
+    limit_s = Timings().leaf_s
+
+    async def block(cid: Cid) -> bytes:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await network.block(cid)
+        except TimeoutError:
+            raise UnreachableError(f"{cid}: it took longer than {limit_s:g} s") from None
+        except MismatchError as error:  # of one block: that the CID is the blob's is not in doubt
+            log.warning("kubo gave wrong bytes", cid=str(cid), why=str(error))
+            raise UnreachableError(str(error)) from None
+
+    async def read(_wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        sink.expect(file.size)
+        await fetch_dag(file.cid, file.size, block)
+        at = sink.prefix
+        async with open_by_blocks(Given(block), Name(file.cid), at) as pieces:
+            async for piece in pieces:
+                await sink.write(at, piece)
+                at += len(piece)
+
+    return read
+
+
+class KuboSource:
+    """`Ipfs` on a Kubo, whose files `read` writes; fetched from its swarm."""
+
+    def __init__(self, store: Store, cluster: Cluster, kubo: OnDaemon, read: Read) -> None:
         self._store = store
         self._mappings = Mappings(store, cluster, self._is_vouched)
         self._kubo = kubo
-        self._disk = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
-        self._swarm = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)
-        """What comes from afar is read in its order, behind the pin that fetches it."""
+        self._read = read
         self._rooted: set[Cid] = set()
         """Files of which only the root was asked for: that it is there says nothing of the rest."""
         self._aside: dict[str, float] = {}
@@ -112,11 +154,10 @@ class KuboSource:
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
-        source = Source("kubo", self._kubo.gateway, lambda _target: {}, wanted.digest)
         begun = sink.prefix
         try:
             async with self._kept(wanted.digest, file):
-                await (self._disk if file.here else self._swarm).fetch(file.cid, file.size, [source], sink)
+                await self._read(wanted, file, sink)
             self._rooted.discard(file.cid)
         except WrongMappingError:
             raise
@@ -179,7 +220,7 @@ class KuboSource:
     async def _block(self, cid: Cid, *, late: bool) -> bytes | None:
         try:
             async with asyncio.timeout(LATE_LOOK_S if late else LOOK_S):
-                return await self._kubo.reading.block(self._kubo.gateway, cid)
+                return await self._kubo.block(cid)
         except (LayermeshError, TimeoutError) as error:
             log.debug("ipfs gave no block", cid=str(cid), why=str(error) or "no answer in time")
             return None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,10 +10,10 @@ import structlog
 
 from cluster.cluster import Cluster
 from facade.background import Background
-from facade.ipfs import KuboSource
+from facade.ipfs import KuboSource, Read, by_blocks, by_gateway
 from node.errors import LayermeshError
-from node.ipfs.kubo.endpoint import Endpoint
-from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, Kubo, Timings, open_kubo
+from node.ipfs.kubo.endpoint import Client, Endpoint
+from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, Kubo, OnDaemon, Timings, open_kubo
 from node.ipfs.kubo.peering import Peering
 from node.ipfs.publisher import Publisher
 from node.store import Store
@@ -27,7 +27,7 @@ class RunningKubo:
     """The parts of it that people ask about, and the source that pulls use."""
 
     endpoint: Endpoint
-    kubo: Kubo
+    kubo: OnDaemon
     publisher: Publisher
     source: KuboSource
 
@@ -46,15 +46,27 @@ async def run_kubo(
     introduce_every_s: float = INTRODUCE_EVERY_S,
 ) -> AsyncIterator[RunningKubo]:
     """Work with the Kubo at `endpoint` until the context ends; it need not be there, now or ever."""
-    async with open_kubo(store, endpoint, timings) as kubo, Background() as background:
+    async with _open(store, endpoint, timings) as kubo, Background() as background:
         publisher = Publisher(store, kubo)
         background.start(kubo.run(), "look at kubo")
         background.start(publisher.run(), "publish to kubo")
         background.start(_introduce(kubo, cluster, introduce_every_s), "introduce kubo")
-        yield RunningKubo(endpoint, kubo, publisher, KuboSource(store, cluster, kubo))
+        yield RunningKubo(endpoint, kubo, publisher, KuboSource(store, cluster, kubo, _reading(kubo)))
 
 
-async def _introduce(kubo: Kubo, cluster: Cluster, every_s: float) -> None:
+def _open(store: Store, endpoint: Endpoint, timings: Timings) -> AbstractAsyncContextManager[OnDaemon]:
+    if endpoint.client is Client.KUBO:
+        return open_kubo(store, endpoint, timings)
+    from node.ipfs.ipfshttpclient.network import open_ipfshttpclient  # an extra, which takes half a second to load
+
+    return open_ipfshttpclient(store, endpoint, timings)
+
+
+def _reading(network: OnDaemon) -> Read:
+    return by_gateway(network) if isinstance(network, Kubo) else by_blocks(network)
+
+
+async def _introduce(kubo: OnDaemon, cluster: Cluster, every_s: float) -> None:
     """Tell the peers of it, and it of the peers'."""
     peering = Peering(kubo.daemon)
     while True:

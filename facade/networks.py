@@ -34,9 +34,9 @@ class Networks:
                 return data
         return None
 
-    async def obtainable(self, repository: Repository, digest: Digest) -> bool:
+    async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`."""
         for network in self._networks.values():
-            if await network.obtainable(repository, digest):
+            if await network.obtainable(repository, digest, late=late):
                 return True
         return False

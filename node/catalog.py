@@ -91,6 +91,15 @@ class Catalog:
         rows = await self._database.read(f"SELECT {_COLUMNS} FROM blobs WHERE cid = :cid {_BEST_FIRST}", values)
         return _entry(rows[0]) if rows else None
 
+    async def entries(self, after: int, limit: int) -> list[Entry]:
+        """Blobs by the numbers of their rows, from behind `after` on.
+
+        Raises:
+            UnreachableError: when the database cannot be read.
+        """
+        sql = f"SELECT {_COLUMNS} FROM blobs WHERE id > ? ORDER BY id LIMIT ?"
+        return [_entry(row) for row in await self._database.read(sql, (after, limit))]
+
     async def entry_of_leaf(self, cid: Cid) -> tuple[Entry, int] | None:
         """A blob with this leaf (or that is this leaf), the one that most may see, and the leaf's index.
 

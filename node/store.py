@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from node.workers import Workers
 _NO_REPOSITORY: Final = Repository("localhost", "put")
 _REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 _SMALL_BYTES: Final = 1024 * 1024
+_LISTED_AT_ONCE: Final = 1000
 _SPARED_BYTES: Final = 1024 * 1024 * 1024
 _log: Final = structlog.get_logger(__name__)
 
@@ -139,6 +140,18 @@ class Store:
             return await self._catalog.dropped(digest)
         except UnreachableError:
             return None
+
+    async def holdings(self) -> AsyncGenerator[Holding, None]:
+        """Everything that is held, in the order in which it came. Close it (`aclosing`) to stop early.
+
+        Raises:
+            UnreachableError: when the catalog cannot be read.
+        """
+        entries = await self._catalog.entries(0, _LISTED_AT_ONCE)
+        while entries:
+            for entry in entries:
+                yield entry.holding(self._clock())
+            entries = await self._catalog.entries(entries[-1].id, _LISTED_AT_ONCE)
 
     @asynccontextmanager
     async def read(self, digest: Digest) -> AsyncIterator[BlobFile]:

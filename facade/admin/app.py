@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from facade.admin.images import WholeImages
+from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Running, peers, status
 from facade.admin.where import Where
@@ -29,6 +30,7 @@ def admin_app(
     listen: Address,
     own: OwnRepositories | None = None,
     images: WholeImages | None = None,
+    by_hand: IpfsByHand | None = None,
 ) -> web.Application:
     """The application of the admin listener."""
     admin = _Admin(node, where)
@@ -46,6 +48,8 @@ def admin_app(
         app.router.add_put("/api/own/blob", own.put_blob)
     if images is not None:
         app.router.add_routes(images.routes())
+    if by_hand is not None:
+        app.router.add_routes(by_hand.routes())
     return app
 
 

@@ -241,13 +241,13 @@ def ipfs(running: RunningKubo | None) -> IpfsReport:
     kubo, publisher = running.kubo, running.publisher
     working = "in step" if publisher.in_step else "publishing"
     return IpfsReport(
-        network="kubo",
+        network=running.endpoint.client,
         state=kubo.known.trouble or working,
         usable=kubo.usable,
         url=str(running.endpoint),
         version=kubo.known.version or None,
         peer_id=kubo.known.identity or None,
-        gateway=str(kubo.gateway) if kubo.usable else None,
+        gateway=str(kubo.read_at) if kubo.read_at else None,
         offered=publisher.offered,
         withdrawn=publisher.withdrawn,
         in_step=publisher.in_step,

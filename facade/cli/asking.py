@@ -61,6 +61,37 @@ def told(admin: Address, target: str, question: object) -> Iterator[Any]:
             yield _answer(admin, 200, line)
 
 
+def streamed(admin: Address, method: str, target: str) -> Iterator[Any]:
+    """The lines of JSON that a long answer consists of, as they come; the last one says that it is `done`.
+
+    Raises:
+        UnreachableError: also when the node breaks off, or says nothing for five minutes.
+        NotFoundError, InvalidError: as the node says.
+    """
+    with _answering(reachable(admin), method, target, patience_s=LONG_S) as response:
+        if response.status != 200:
+            _answer(admin, response.status, response.read())
+        while line := _line(admin, response):
+            said = _answer(admin, 200, line)
+            if said.get("error"):
+                raise refused(said["status"], said["error"])
+            yield said
+            if said.get("done"):
+                return
+    raise _broken(admin)
+
+
+def _line(admin: Address, response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.readline(_LONGEST_LINE)
+    except (OSError, http.client.HTTPException):
+        raise _broken(admin) from None
+
+
+def _broken(admin: Address) -> UnreachableError:
+    return UnreachableError(f"the node at {admin} broke off; its log may say why")
+
+
 def refused(status: int, message: str) -> LayermeshError:
     """What an answer that is an error means."""
     kinds: dict[int, type[LayermeshError]] = {400: InvalidError, 404: NotFoundError}

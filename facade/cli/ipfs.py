@@ -6,10 +6,10 @@ from facade.cli.lazy import Lazy
 
 
 class _Ipfs(Lazy):
-    names = ("config", "swarm-key")
+    names = ("status", "add", "cat", "ls", "pin", "unpin", "config", "swarm-key")
     prefix = "facade.cli.ipfs_"
 
 
-@click.group("ipfs", cls=_Ipfs, short_help="IPFS: settings and keys for a Kubo beside the node.")
+@click.group("ipfs", cls=_Ipfs, short_help="Work with the IPFS network of a node.")
 def command() -> None:
-    """What has to do with IPFS."""
+    """Work with the IPFS network of a node."""

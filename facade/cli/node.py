@@ -14,11 +14,13 @@ from aiohttp import web
 from cluster.cluster import Cluster, open_cluster
 from facade.admin.app import admin_app
 from facade.admin.images import WholeImages
+from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
 from facade.admin.status import Readiness, Running
 from facade.admin.where import Where
 from facade.background import Background
 from facade.cli.guarding import Guarding, passes_through, read_users
+from facade.cli.pulling import reachable
 from facade.cli.serving import counted, serving
 from facade.cli.sockets import Listener
 from facade.cli.tls import server_context
@@ -91,7 +93,8 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             kubo=kubo,
         )
         _watch(metrics, running, store, cluster, upstreams)
-        admin = {"admin": _admin_app(running, store, cluster, registry)}
+        by_hand = IpfsByHand(store, kubo, gateways, f"http://{reachable(running.listeners['mesh'])}/ipfs/")
+        admin = {"admin": _admin_app(running, store, cluster, registry, by_hand)}
         servers = _registry_servers(registry, listeners)
         apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}
         if sidecar := listeners.get(SIDECAR):
@@ -160,12 +163,14 @@ def _watch(metrics: Metrics, running: Running, store: Store, cluster: Cluster, u
         metrics.watch_ipfs(running.kubo.numbers)
 
 
-def _admin_app(running: Running, store: Store, cluster: Cluster, registry: Registry) -> web.Application:
+def _admin_app(
+    running: Running, store: Store, cluster: Cluster, registry: Registry, by_hand: IpfsByHand
+) -> web.Application:
     namespaces = frozenset(config.namespace for config in running.upstreams)
     where = Where(store, store.repositories, store.owned, cluster, namespaces, running.listeners["facade"])
     own = OwnRepositories(store, registry.bringing)
     images = WholeImages(store, registry.images, registry.admitting, running.listeners["facade"])
-    return admin_app(running, where, running.listeners["admin"], own, images)
+    return admin_app(running, where, running.listeners["admin"], own, images, by_hand)
 
 
 def _registry_servers(registry: Registry, listeners: Mapping[str, Listener]) -> dict[str, web.Server]:

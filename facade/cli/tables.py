@@ -15,8 +15,9 @@ from facade.registry.access import Pattern
 from facade.settings import Address
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError
-from node.ipfs.kubo.endpoint import parse_rpc
+from node.ipfs.kubo.endpoint import Client, parse_rpc
 
+_NETWORKS: Final = "embedded, kubo=URL or ipfshttpclient=URL"
 _PORT: Final = re.compile("[0-9]{1,5}")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -54,13 +55,13 @@ class IpfsTarget(str):
             ValueError: saying what is expected.
         """
         network, _, rpc = text.partition("=")
-        if network == "kubo":
+        if network in list(Client):
             try:
                 parse_rpc(rpc)
             except InvalidError as error:
-                raise ValueError(f"embedded or kubo=URL; as URL {error}") from None
+                raise ValueError(f"{_NETWORKS}; as URL {error}") from None
         elif text != "embedded":
-            raise ValueError("embedded or kubo=URL is expected, such as kubo=http://127.0.0.1:5001")
+            raise ValueError(f"{_NETWORKS} is expected, such as kubo=http://127.0.0.1:5001")
         return cls(text)
 
 

@@ -20,7 +20,8 @@ from facade.upstream.credentials import NO_CREDENTIALS, Credentials, Credentials
 from facade.upstream.keyring import CredentialsFile
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError, StartError
-from node.ipfs.kubo.endpoint import Endpoint, parse_authorization, parse_rpc
+from node.ipfs.ipfshttpclient import check_installed
+from node.ipfs.kubo.endpoint import Client, Endpoint, parse_authorization, parse_rpc
 
 SHORTEST_SECRET: Final = 16
 LONGEST_SECRET: Final = 64 * 1024
@@ -121,15 +122,20 @@ def kubo_endpoint(table: NodeTable) -> Endpoint | None:
     """The Kubo that is named, with its login; None for the embedded network.
 
     Raises:
-        StartError: when a file cannot be read, or others can read the login.
+        StartError: when a file cannot be read, others can read the login, or a library is not installed.
         InvalidError: naming what is wrong, never a secret.
     """
     network, _, rpc = table.ipfs.partition("=")
-    if network != "kubo":
+    if network not in list(Client):
         for name in ("ipfs_auth_file", "ipfs_ca_file", "ipfs_gateway"):
             if getattr(table, name) is not None:
                 raise InvalidError(f"[node] {name} is for a Kubo: name that with --ipfs kubo=URL")
         return None
+    client = Client(network)
+    if client is Client.IPFSHTTPCLIENT:
+        check_installed()
+        if table.ipfs_gateway is not None:
+            raise InvalidError("[node] ipfs_gateway is for --ipfs kubo=URL: ipfshttpclient reads by the RPC alone")
     url, socket = parse_rpc(rpc)
     if table.ipfs_gateway is not None and URL(table.ipfs_gateway).scheme != "http":
         raise InvalidError(f"[node] ipfs_gateway = {table.ipfs_gateway!r}: http://HOST:PORT is expected")
@@ -139,6 +145,7 @@ def kubo_endpoint(table: NodeTable) -> Endpoint | None:
         authorization=read_kubo_login(table.ipfs_auth_file) if table.ipfs_auth_file else None,
         tls=read_authority(table.ipfs_ca_file) if table.ipfs_ca_file else None,
         gateway=URL(table.ipfs_gateway).origin() if table.ipfs_gateway else None,
+        client=client,
     )
 
 

@@ -1,4 +1,4 @@
-"""What layermesh asks of an IPFS network: reading, publishing and pinning."""
+"""What layermesh asks of an IPFS network: reading files and blocks, publishing and pinning."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -54,6 +54,19 @@ class Reading(Protocol):
         """
 
 
+class Blocks(Protocol):
+    """Blocks can be read by CID."""
+
+    async def block(self, cid: Cid) -> bytes:
+        """A block, verified against its CID.
+
+        Raises:
+            NotFoundError: when it is not there.
+            MismatchError: when other bytes came, or more than 2 MiB.
+            UnreachableError: when no bytes came in time.
+        """
+
+
 class Publishing(Protocol):
     """Blobs held can be offered to the network."""
 
@@ -106,5 +119,5 @@ class Pinning(Protocol):
         """
 
 
-class Network(Reading, Publishing, Pinning, Protocol):
+class Network(Reading, Blocks, Publishing, Pinning, Protocol):
     """All of it."""

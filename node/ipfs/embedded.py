@@ -9,7 +9,7 @@ from typing import Final
 from node.changes import Change
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import DeniedError, NotFoundError
+from node.errors import DeniedError, MismatchError, NotFoundError
 from node.ipfs.contracts import Health, Pin
 from node.store import Store
 from node.visibility import Audience
@@ -40,6 +40,24 @@ class Embedded:
     async def has(self, cid: Cid) -> bool:
         """Whether the file is held."""
         return await self._store.find_cid(cid) is not None
+
+    async def block(self, cid: Cid) -> bytes:
+        """A block of what is held.
+
+        Raises:
+            NotFoundError: when it is not held.
+            MismatchError: when its bytes are damaged.
+            UnreachableError: when the catalog cannot be read.
+        """
+        block = await self._store.block(cid)
+        data = block.data
+        if data is None:
+            assert block.within is not None, "a block without bytes of its own is part of a blob"
+            async with self._store.read(block.within.digest) as blob:
+                data = await asyncio.to_thread(os.pread, blob.fileno(), block.length, block.offset)
+        if Cid.of(data, cid.codec) != cid:
+            raise MismatchError(f"{cid}: its bytes here hash to something else")
+        return data
 
     async def add(self, digest: Digest) -> Cid:
         """Offer a blob of the store; returns its CID.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from yarl import URL
@@ -10,11 +10,10 @@ from yarl import URL
 from node.car import Inline
 from node.cid import Cid
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
-from node.formats import Scope, UnsupportedError
 from node.ipfs.gateway import AT_HAND, GatewayClient
+from node.ipfs.unixfs import open_by_blocks
 from node.naming import Name
-from node.outgoing import contents
-from node.traversal import Dags, Piece, inline
+from node.traversal import Piece, inline
 
 _BLOCK_S: Final = 4.0
 """A block that takes longer has stalled, however steadily it trickles."""
@@ -43,16 +42,7 @@ class GatewayReading:
         gateways = await self._having(cid)
         if not gateways:
             raise NotFoundError(f"{cid}: no gateway has it")
-        dags = Dags(_Remote(self._client, gateways, self._failed))
-        name = Name(cid)
-        entity = await dags.entity(name)
-        if not entity.is_file:
-            raise UnsupportedError(f"{cid}: it is a directory")
-        part = range(min(start, entity.size), entity.size if stop is None else min(stop, entity.size))
-        async with (
-            aclosing(dags.walk(name, Scope.ENTITY, part, dups=True)) as pieces,
-            aclosing(contents(pieces, part)) as chunks,
-        ):
+        async with open_by_blocks(_Remote(self._client, gateways, self._failed), Name(cid), start, stop) as chunks:
             yield chunks
 
     async def has(self, cid: Cid) -> bool:

@@ -61,6 +61,21 @@ class NetworkContract:
         with pytest.raises(NotFoundError):
             await network.ipfs.add(Digest.of(b"absent"))
 
+    @pytest.mark.parametrize("size", [0, MIB, MIB + 1])
+    async def test_every_block_of_what_was_added_can_be_read(self, network: Published, size: int) -> None:
+        data = content(size, "blocks")
+        holding = await network.store.put(Digest.of(data), data, PUBLIC)
+        await network.ipfs.add(holding.digest)
+        dag = await network.store.dag(holding.digest)
+        assert dag is not None
+        assert await network.ipfs.block(holding.cid) == (dag.interior[-1][1] if dag.interior else data)
+        leaf = dag.leaf(dag.leaf_count - 1)
+        assert await network.ipfs.block(leaf.cid) == data[leaf.offset :]
+
+    async def test_a_block_that_is_not_there_is_not_found(self, network: Published) -> None:
+        with pytest.raises(NotFoundError):
+            await network.ipfs.block(Cid.of(b"absent"))
+
     async def test_private_blobs_are_never_added(self, network: Published) -> None:
         await network.store.put(Digest.of(DATA), DATA, PRIVATE)
         with pytest.raises(DeniedError):

@@ -11,6 +11,7 @@ from yarl import URL
 from node.cid import Cid
 from node.ipfs.embedded import Embedded
 from node.ipfs.gateway import GatewayClient
+from node.ipfs.ipfshttpclient.network import open_ipfshttpclient
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Timings, open_kubo
 from node.ipfs.reading import GatewayReading
@@ -47,6 +48,19 @@ class TestKubo(DaemonContract):
             yield Published(network, store)
 
 
+class TestIpfsHttpClient(DaemonContract):
+    """A real Kubo, by way of ipfshttpclient."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path, kubo: Kubo) -> AsyncIterator[Published]:
+        async with (
+            open_store(tmp_path / "data") as store,
+            open_ipfshttpclient(store, Endpoint(kubo.rpc), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)
+
+
 class TestFakeKubo(DaemonContract):
     """The Kubo of the wire tests."""
 
@@ -56,6 +70,20 @@ class TestFakeKubo(DaemonContract):
             fake_kubo() as fake,
             open_store(tmp_path / "data") as store,
             open_kubo(store, Endpoint(fake.rpc), QUICK) as network,
+        ):
+            await network.health()
+            yield Published(network, store)
+
+
+class TestIpfsHttpClientOnFakeKubo(DaemonContract):
+    """The same library before the Kubo of the wire tests."""
+
+    @pytest.fixture
+    async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
+        async with (
+            fake_kubo() as fake,
+            open_store(tmp_path / "data") as store,
+            open_ipfshttpclient(store, Endpoint(fake.rpc), QUICK) as network,
         ):
             await network.health()
             yield Published(network, store)

@@ -27,7 +27,7 @@ from facade.upstream.client import Limits, Upstreams
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from node.digest import Digest
-from node.ipfs.kubo.endpoint import Endpoint
+from node.ipfs.kubo.endpoint import Client, Endpoint
 from node.ipfs.kubo.kubo import Timings as KuboTimings
 from node.serve import gateway_routes
 from node.store import Store, open_store
@@ -173,11 +173,11 @@ async def _run(
 
 
 async def _kubo(
-    stack: AsyncExitStack, fake: FakeKubo | None, store: Store, cluster: Cluster
+    stack: AsyncExitStack, fake: FakeKubo | None, client: Client, store: Store, cluster: Cluster
 ) -> tuple[RunningKubo | None, Ipfs]:
     if fake is None:
         return None, NO_IPFS
-    running = run_kubo(Endpoint(fake.rpc), store, cluster, timings=QUICK_KUBO, introduce_every_s=0.1)
+    running = run_kubo(Endpoint(fake.rpc, client=client), store, cluster, timings=QUICK_KUBO, introduce_every_s=0.1)
     daemon = await stack.enter_async_context(running)
     return daemon, daemon.source
 
@@ -243,6 +243,7 @@ async def machine(
     timings: Timings = QUICK_TIMINGS,
     gateways: tuple[URL, ...] = (),
     kubo: FakeKubo | None = None,
+    kubo_client: Client = Client.KUBO,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
@@ -265,7 +266,7 @@ async def machine(
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
         await _run(stack, runner, mesh, cluster.tls)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        daemon, ipfs = await _kubo(stack, kubo, store, cluster)
+        daemon, ipfs = await _kubo(stack, kubo, kubo_client, store, cluster)
         if gateways:
             ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))

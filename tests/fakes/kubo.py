@@ -138,15 +138,25 @@ class FakeKubo:
         data = _part(body, request.headers["Content-Type"])
         if self.faults.cut_upload and len(data) > 2 * LEAF_BYTES:
             data = data[:LEAF_BYTES]
-        if self.faults.full and request.query.get("only-hash") != "true":
+        if self.faults.full and not _is_true(request, "only-hash"):
             return _error("committing batch to datastore at /: write /repo/put: no space left on device")
-        follows = all(request.query.get(name) == value for name, value in _PROFILE.items())
+        follows = all(request.query.get(name, "").lower() == value for name, value in _PROFILE.items())
         if self.faults.other_profile or not follows:
             data = b"as another profile has it" + data
-        kept = dag_of(data).root if request.query.get("only-hash") == "true" else self.keep(data)
-        if request.query.get("pin", "true") == "true":
+        kept = dag_of(data).root if _is_true(request, "only-hash") else self.keep(data)
+        if _is_true(request, "pin", "true"):
             self.pinned[kept] = request.query.get("pin-name", "")
         return _json({"Name": "blob", "Hash": str(kept), "Size": str(len(data))})
+
+    async def _block_get(self, request: web.Request) -> web.Response:
+        cid = Cid.parse(request.query["arg"])
+        block = await self._obtain(cid)
+        if block is None:  # it is looked for, and nobody has it
+            await self.released.wait()
+            return _error("context deadline exceeded")
+        if cid == self.faults.wrong_leaf:
+            block = bytes(len(block))
+        return web.Response(body=block, content_type="application/octet-stream")
 
     async def _block_stat(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"])
@@ -241,7 +251,8 @@ class FakeKubo:
             await self.released.wait()
             return web.Response(status=504, text="not found in time")
         if request.query.get("format") == "raw":
-            return web.Response(body=self.blocks[cid], content_type="application/vnd.ipld.raw")
+            block = bytes(len(self.blocks[cid])) if cid == self.faults.wrong_leaf else self.blocks[cid]
+            return web.Response(body=block, content_type="application/vnd.ipld.raw")
         return await self._file(request, cid)
 
     async def _file(self, request: web.Request, root: Cid) -> web.StreamResponse:
@@ -283,9 +294,14 @@ class FakeKubo:
 
 def _part(body: bytes, content_type: str) -> bytes:
     """The file of a multipart body; one without its closing boundary is cut short in silence, as Kubo does."""
-    boundary = content_type.partition("boundary=")[2].encode()
+    boundary = content_type.partition("boundary=")[2].strip('"').encode()
     _, _, rest = body.partition(b"\r\n\r\n")
     return rest.partition(b"\r\n--" + boundary)[0]
+
+
+def _is_true(request: web.Request, option: str, default: str = "false") -> bool:
+    """An option as Go reads it."""
+    return request.query.get(option, default).lower() == "true"
 
 
 def _json(value: Any) -> web.Response:

@@ -15,6 +15,7 @@ from aiohttp import hdrs
 
 from node.cid import Cid
 from node.errors import InvalidError, UnreachableError
+from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, Rpc
 
 ReadAt = Callable[[int, int], bytes]
@@ -40,7 +41,7 @@ PROFILE: Final[Mapping[str, str]] = {
 """Every option of `add` that the CID, or where the bytes go, depends on; they win over the daemon's own settings."""
 _PIECE_BYTES: Final = 1024 * 1024
 STALL_S: Final = 10.0
-_SETTLE_S: Final = 60.0
+SETTLE_S: Final = 60.0
 """How long the daemon may take behind the last byte, to write what it had not written yet."""
 
 
@@ -88,7 +89,7 @@ async def _upload(rpc: Rpc, read: ReadAt, size: int, pin_name: str | None, stall
         if failure:
             raise failure[0] from None
         raise
-    return _named(said, rpc)
+    return named(said, rpc.endpoint)
 
 
 async def _body(
@@ -120,7 +121,7 @@ async def _body(
     finally:
         if ahead is not None:
             ahead.cancel()
-    limit.reschedule(loop.time() + _SETTLE_S)
+    limit.reschedule(loop.time() + SETTLE_S)
     yield tail
 
 
@@ -149,8 +150,13 @@ def _head(boundary: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _named(said: Any, rpc: Rpc) -> Cid:
+def named(said: Any, endpoint: Endpoint) -> Cid:
+    """The CID that the answer to `add` names.
+
+    Raises:
+        UnreachableError: when it names none.
+    """
     try:
         return Cid.parse(said["Hash"])
     except (InvalidError, KeyError, TypeError, AttributeError):
-        raise UnreachableError(f"Kubo at {rpc.endpoint} says not what it added: {str(said)[:80]!r}") from None
+        raise UnreachableError(f"Kubo at {endpoint} says not what it added: {str(said)[:80]!r}") from None

@@ -1,19 +1,21 @@
 """Whether a daemon is one that can be used: tried before it is, and again whenever it was away."""
 
 import re
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from yarl import URL
 
 from node.cid import Cid
 from node.errors import InvalidError
-from node.ipfs.kubo.adding import add
+from node.ipfs.kubo.adding import ReadAt
 from node.ipfs.kubo.daemon import Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.multiaddrs import gateway_url
-from node.ipfs.kubo.rpc import Rpc
 from node.unixfs import LEAF_BYTES
 
+Upload: TypeAlias = Callable[[ReadAt, int, str | None], Awaitable[Cid]]
+"""Adds a file of some size, pinned under a name, or not kept at all where that is None."""
 OLDEST: Final = (0, 40)
 _VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:\.[0-9A-Za-z.+-]*)?")
 _VECTOR: Final = bytes(LEAF_BYTES + 1)
@@ -32,14 +34,14 @@ def check_version(text: str) -> str:
     return text
 
 
-async def check_profile(uploads: Rpc) -> None:
+async def check_profile(upload: Upload) -> None:
     """Try, without anything being kept, whether the daemon gives a file of two leaves the CID that it has everywhere.
 
     Raises:
         InvalidError: when it gives it another one.
         FullError, UnreachableError: as `add`.
     """
-    cid = await add(uploads, _read, len(_VECTOR), pin_name=None)
+    cid = await upload(_read, len(_VECTOR), None)
     if cid != Cid.parse(_VECTOR_CID):
         raise InvalidError(
             f"Kubo makes other CIDs than this node ({cid} in the place of {_VECTOR_CID}): it does not follow what `add`"

@@ -3,22 +3,34 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from node.cid import Cid
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.ipfs.kubo.multiaddrs import SwarmPeer
-from node.ipfs.kubo.rpc import Rpc
+from node.ipfs.kubo.rpc import ANSWER_S
 
 _WHOLE_S: Final = 2.0
 PIN_STALL_S: Final = 10.0
 _LIST_STALL_S: Final = 10.0
 
 
+class Commands(Protocol):
+    """Gives commands of `/api/v0` to one daemon."""
+
+    async def ask(self, command: str, *arguments: str, within_s: float = ANSWER_S, **options: str) -> Any:
+        """See `Rpc.ask`."""
+
+    def lines(
+        self, command: str, *arguments: str, stall_s: float = ANSWER_S, **options: str
+    ) -> AsyncGenerator[Any, None]:
+        """See `Rpc.lines`."""
+
+
 class Daemon:
     """One daemon's commands. Every one raises `UnreachableError` when no Kubo answers; others are named."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Commands) -> None:
         self._rpc = rpc
 
     async def version(self) -> str:

@@ -3,6 +3,7 @@
 import base64
 import ssl
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,11 +16,18 @@ _EXPECTED: Final = "http://HOST:PORT, https://HOST[:PORT] or unix:///PATH is exp
 _IN_UNIX: Final = URL("http://localhost")
 
 
+class Client(StrEnum):
+    """What speaks to a Kubo: this program itself, or a library."""
+
+    KUBO = "kubo"
+    IPFSHTTPCLIENT = "ipfshttpclient"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A Kubo's RPC. `socket` is the path of its unix socket, None over TCP.
 
-    `gateway` is where its files are read; None: as the daemon itself says.
+    `gateway` is where its files are read; None: as the daemon itself says. `client` is what speaks to it.
     """
 
     url: URL
@@ -27,6 +35,7 @@ class Endpoint:
     authorization: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
     gateway: URL | None = None
+    client: Client = Client.KUBO
 
     def __str__(self) -> str:
         return f"unix://{self.socket}" if self.socket is not None else str(self.url)

@@ -5,6 +5,7 @@ here carry a name that says which node made them: only those are ever taken away
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +18,11 @@ from yarl import URL
 from node.cid import Cid, Codec
 from node.digest import Digest
 from node.errors import DeniedError, FullError, InvalidError, LayermeshError, MismatchError, NotFoundError
-from node.ipfs.contracts import Health, Pin
+from node.ipfs.contracts import Health, Opened, Pin
 from node.ipfs.gateway import GatewayClient
-from node.ipfs.kubo.adding import add, reader
+from node.ipfs.kubo.adding import ReadAt, add, reader
 from node.ipfs.kubo.checking import check_gateway, check_profile, check_version
-from node.ipfs.kubo.daemon import PIN_STALL_S, Daemon
+from node.ipfs.kubo.daemon import PIN_STALL_S, Commands, Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.files import open_file
 from node.ipfs.kubo.multiaddrs import SwarmPeer
@@ -56,11 +57,10 @@ class Timings:
 DEFAULT_TIMINGS: Final = Timings()
 
 
-class Kubo:
-    """`Network` on a daemon. Made by `open_kubo`; `run` it beside, so that it is known how the daemon is."""
+class OnDaemon(ABC):
+    """`Network` on a daemon, however it is reached. `run` it beside, so that it is known how the daemon is."""
 
-    def __init__(self, store: Store, rpc: Rpc, uploads: Rpc, session: aiohttp.ClientSession, timings: Timings) -> None:
-        """`uploads` has a connection for each request; `session` reads from the gateway."""
+    def __init__(self, store: Store, rpc: Commands, endpoint: Endpoint, timings: Timings) -> None:
         self.known = Health("Kubo has not been looked at yet")
         """How it was when it was looked at last."""
         self.peer: SwarmPeer | None = None
@@ -68,15 +68,10 @@ class Kubo:
         self.moved = Pulse()
         """Beats when it can be used, or no longer, or is another one."""
         self.daemon = Daemon(rpc)
-        self.reading = GatewayClient(session, answer_s=1.5)
-        """Reads blocks and parts of files from its gateway."""
-        self._endpoint = rpc.endpoint
+        self.endpoint = endpoint
         self._store = store
-        self._uploads = uploads
-        self._session = session
         self._timings = timings
         self._names = f"layermesh/{store.node_id}/"
-        self._gateway: URL | None = None
         self._version = ""
         self._full: tuple[str, float] | None = None
         """What it said when its disk was full, and how long that is told without its being said again."""
@@ -85,17 +80,6 @@ class Kubo:
     def usable(self) -> bool:
         """Whether it could be used when it was looked at last."""
         return self.known.trouble is None
-
-    @property
-    def gateway(self) -> URL:
-        """Where its files are read.
-
-        Raises:
-            NotFoundError: while that is not known.
-        """
-        if self._gateway is None:
-            raise NotFoundError(f"{self.known.trouble}")
-        return self._gateway
 
     async def run(self) -> None:
         """Look at the daemon now and then, until cancelled."""
@@ -109,7 +93,7 @@ class Kubo:
             async with asyncio.timeout(self._timings.look_s):
                 await self._look()
         except TimeoutError:
-            self.failed(f"Kubo at {self._endpoint} gives no answer: is it frozen?")
+            self.failed(f"Kubo at {self.endpoint} gives no answer: is it frozen?")
         except LayermeshError as error:
             self.failed(str(error))
         return self.known
@@ -118,14 +102,18 @@ class Kubo:
         """It cannot be used now: it is looked at anew before it is."""
         self._learn(Health(why))
 
-    @asynccontextmanager
-    async def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield a file's bytes, as the gateway gives them. Implements `Reading.open`; what it has not is looked for."""
-        limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
-        async with open_file(
-            self._session, self.gateway, cid, start, stop, head_s=limit_s, stall_s=self._timings.stall_s
-        ) as pieces:
-            yield pieces
+    @property
+    def read_at(self) -> URL | None:
+        """The gateway that its files are read from, where that is known."""
+        return None
+
+    @abstractmethod
+    def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> Opened:
+        """Implements `Reading.open`; what the daemon has not is looked for in the swarm."""
+
+    @abstractmethod
+    async def block(self, cid: Cid) -> bytes:
+        """Implements `Blocks.block`; what the daemon has not is looked for in the swarm."""
 
     async def has(self, cid: Cid) -> bool:
         """Implements `Reading.has`: of a file that is not pinned, every block is looked for."""
@@ -143,7 +131,7 @@ class Kubo:
             async with asyncio.timeout(self._timings.here_s):
                 return await self.daemon.has_block(cid)
         except (LayermeshError, TimeoutError) as error:
-            self.failed(str(error) or f"Kubo at {self._endpoint} gives no answer: is it frozen?")
+            self.failed(str(error) or f"Kubo at {self.endpoint} gives no answer: is it frozen?")
             return False
 
     async def add(self, digest: Digest) -> Cid:
@@ -157,7 +145,7 @@ class Kubo:
             return holding.cid
         async with self._store.read(digest) as blob:
             try:
-                cid = await add(self._uploads, reader(blob.fileno()), blob.size, pin_name=self._name(digest))
+                cid = await self._upload(reader(blob.fileno()), blob.size, self._name(digest))
             except FullError as error:
                 self._note_full(str(error))
                 raise
@@ -194,16 +182,25 @@ class Kubo:
                 if name.startswith(self._names):
                     yield Pin(cid, self._digest(name))
 
+    @abstractmethod
+    async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
+        """Add a file with every option of `PROFILE`; see `adding.add`."""
+
+    @abstractmethod
+    async def _find_files(self, *, anew: bool) -> None:
+        """Make sure that files can be read; `anew` of a daemon that was away, or is another one.
+
+        Raises:
+            InvalidError, UnreachableError: when they cannot.
+        """
+
     async def _look(self) -> None:
         peer = await self.daemon.identity()
-        if not self.usable or self.known.identity != peer.peer_id:
+        anew = not self.usable or self.known.identity != peer.peer_id
+        if anew:
             self._version = check_version(await self.daemon.version())
-            await check_profile(self._uploads)
-            self._gateway = None
-        if self._gateway is None:
-            self._gateway = await check_gateway(self.daemon, self._endpoint)
-        if not await self.reading.probe(self._gateway):
-            raise InvalidError(f"Kubo's gateway at {self._gateway} gives no answer as one: see Addresses.Gateway")
+            await check_profile(self._upload)
+        await self._find_files(anew=anew)
         self.peer = peer
         self._learn(Health(None, self._version, peer.peer_id, self._full_note))
 
@@ -212,7 +209,7 @@ class Kubo:
         if (before.trouble, before.identity) == (known.trouble, known.identity):
             return
         if known.trouble is None:
-            _log.info("kubo can be used", version=known.version, peer=known.identity, gateway=str(self._gateway))
+            _log.info("kubo can be used", version=known.version, peer=known.identity, at=str(self.endpoint))
         elif before.trouble != known.trouble:
             _log.warning("kubo cannot be used", why=known.trouble)
         self.moved.beat()
@@ -248,6 +245,66 @@ class Kubo:
             return Digest.parse(name.removeprefix(self._names)) if name.startswith(self._names) else None
         except InvalidError:
             return None
+
+
+class Kubo(OnDaemon):
+    """A daemon whose files and blocks are read from its gateway. Made by `open_kubo`."""
+
+    def __init__(
+        self, store: Store, rpc: Rpc, uploads: Rpc, session: aiohttp.ClientSession, timings: Timings = DEFAULT_TIMINGS
+    ) -> None:
+        """`uploads` has a connection for each request; `session` reads from the gateway."""
+        super().__init__(store, rpc, rpc.endpoint, timings)
+        self.reading = GatewayClient(session, answer_s=1.5)
+        """Reads blocks and parts of files from its gateway."""
+        self._waiting = GatewayClient(session, answer_s=timings.swarm_s + 1)
+        self._uploads = uploads
+        self._session = session
+        self._gateway: URL | None = None
+
+    @property
+    def read_at(self) -> URL | None:
+        """The gateway that its files are read from, where that is known."""
+        return self._gateway if self.usable else None
+
+    @property
+    def gateway(self) -> URL:
+        """Where its files are read.
+
+        Raises:
+            NotFoundError: while that is not known.
+        """
+        if self._gateway is None:
+            raise NotFoundError(f"{self.known.trouble}")
+        return self._gateway
+
+    @asynccontextmanager
+    async def open(self, cid: Cid, start: int = 0, stop: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield a file's bytes, as the gateway gives them. Implements `Reading.open`; what it has not is looked for."""
+        limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
+        async with open_file(
+            self._session, self.gateway, cid, start, stop, head_s=limit_s, stall_s=self._timings.stall_s
+        ) as pieces:
+            yield pieces
+
+    async def block(self, cid: Cid) -> bytes:
+        """Implements `Blocks.block`."""
+        limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._waiting.block(self.gateway, cid, stall_s=self._timings.stall_s)
+        except TimeoutError:
+            raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
+
+    async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
+        return await add(self._uploads, read, size, pin_name=pin_name)
+
+    async def _find_files(self, *, anew: bool) -> None:
+        if anew or self._gateway is None:
+            self._gateway = None
+            self._gateway = await check_gateway(self.daemon, self.endpoint)
+        if not await self.reading.probe(self._gateway):
+            raise InvalidError(f"Kubo's gateway at {self._gateway} gives no answer as one: see Addresses.Gateway")
 
 
 @asynccontextmanager

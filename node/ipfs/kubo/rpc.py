@@ -15,8 +15,9 @@ from node.errors import FullError, NotFoundError, UnreachableError
 from node.ipfs.kubo.endpoint import Endpoint
 
 ANSWER_S: Final = 3.0
-_MOST_BYTES: Final = 1024 * 1024
-_LINE_BYTES: Final = 64 * 1024
+MOST_BYTES: Final = 1024 * 1024
+"""An answer is no longer, a line of several, or what says why a command failed, no longer than `LINE_BYTES`."""
+LINE_BYTES: Final = 64 * 1024
 _ABSENT: Final = ("not found locally", "could not find", "context deadline exceeded", "is not pinned", "not pinned or")
 _FULL: Final = ("no space left on device", "disk quota exceeded")
 
@@ -72,7 +73,7 @@ class Rpc:
             left = b""
             while piece := await self._piece(answer, stall_s):
                 *whole, left = (left + piece).split(b"\n")
-                if len(left) > _LINE_BYTES:
+                if len(left) > LINE_BYTES:
                     raise self.foreign(answer)
                 for line in whole:
                     if line.strip():
@@ -129,14 +130,13 @@ class Rpc:
         Raises:
             UnreachableError: when it is no JSON, or more than 1 MiB.
         """
-        body = await self._whole(answer, _MOST_BYTES)
+        body = await self._whole(answer, MOST_BYTES)
         lines = [line for line in body.split(b"\n") if line.strip()]
         return self._decoded(answer, lines[0]) if lines else None
 
     def foreign(self, answer: aiohttp.ClientResponse) -> UnreachableError:
         """That something else than a Kubo answers."""
-        what = f"{answer.status} {answer.headers.get(hdrs.CONTENT_TYPE, 'of no type')[:60]!r}"
-        return UnreachableError(f"what answers at {self.endpoint} is no Kubo RPC: it said {what}")
+        return no_rpc(self.endpoint, answer.status, answer.headers.get(hdrs.CONTENT_TYPE))
 
     @asynccontextmanager
     async def _request(self, url: URL, data: Any, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -148,17 +148,14 @@ class Rpc:
 
     async def _check(self, answer: aiohttp.ClientResponse) -> None:
         if answer.status in (401, 403):
-            raise UnreachableError(
-                f"Kubo at {self.endpoint} refuses this node ({answer.status}): it needs the login of one of its"
-                " API.Authorizations that may use /api/v0, in the file that ipfs_auth_file names"
-            )
+            raise refused(self.endpoint, answer.status)
         if answer.content_type != "application/json" or answer.status not in (200, 500):
             if answer.status == 400:
-                raise CommandError(f"Kubo at {self.endpoint}: {_line(await self._whole(answer, _LINE_BYTES))}")
+                raise CommandError(f"Kubo at {self.endpoint}: {one_line(await self._whole(answer, LINE_BYTES))}")
             raise self.foreign(answer)
         if answer.status == 500:
-            document = self._decoded(answer, await self._whole(answer, _LINE_BYTES))
-            raise _failure(str(document.get("Message", "")) if isinstance(document, dict) else "it failed")
+            document = self._decoded(answer, await self._whole(answer, LINE_BYTES))
+            raise failure(str(document.get("Message", "")) if isinstance(document, dict) else "it failed")
 
     async def _whole(self, answer: aiohttp.ClientResponse, most: int) -> bytes:
         body = bytearray()
@@ -179,8 +176,23 @@ class Rpc:
             raise self.foreign(answer) from None
 
 
-def _failure(message: str) -> NotFoundError | FullError | CommandError:
-    message = _line(message.encode())
+def refused(endpoint: Endpoint, status: int) -> UnreachableError:
+    """That a daemon wants another login."""
+    return UnreachableError(
+        f"Kubo at {endpoint} refuses this node ({status}): it needs the login of one of its"
+        " API.Authorizations that may use /api/v0, in the file that ipfs_auth_file names"
+    )
+
+
+def no_rpc(endpoint: Endpoint, status: int, content_type: str | None) -> UnreachableError:
+    """That something else than a Kubo answers."""
+    what = f"{status} {(content_type or 'of no type')[:60]!r}"
+    return UnreachableError(f"what answers at {endpoint} is no Kubo RPC: it said {what}")
+
+
+def failure(message: str) -> NotFoundError | FullError | CommandError:
+    """What it means that a command failed with this message."""
+    message = one_line(message.encode())
     if any(words in message for words in _FULL):
         return FullError(f"Kubo's disk is full: {message}")
     if any(words in message for words in _ABSENT):
@@ -188,7 +200,8 @@ def _failure(message: str) -> NotFoundError | FullError | CommandError:
     return CommandError(f"Kubo: {message or 'it failed'}")
 
 
-def _line(text: bytes) -> str:
+def one_line(text: bytes) -> str:
+    """The beginning of what a daemon said, as people may read it."""
     return "".join(c if c.isprintable() else " " for c in text[:300].decode(errors="replace")).strip()
 
 
@@ -198,4 +211,4 @@ def _strerror(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _said(error: Exception) -> str:
-    return _line((str(error) or type(error).__name__).encode())
+    return one_line((str(error) or type(error).__name__).encode())

@@ -1,5 +1,6 @@
 """What the parts are told, and what is refused before anything starts."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from facade.settings import FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, Share, UpstreamConfig
 from facade.upstream.tags import Rule, TagPolicy
 from node.errors import InvalidError, LayermeshError, StartError
+from node.ipfs.kubo.endpoint import Client
 from node.reference import Tag
 
 
@@ -280,6 +282,15 @@ def test_a_kubo_is_known_with_its_login_and_authority(tmp_path: Path) -> None:
     assert kubo.authorization == "Bearer geheim"
 
 
+def test_a_kubo_may_be_reached_by_a_library_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kubo = wired(node_ipfs="ipfshttpclient=unix:///run/kubo/api.sock").kubo
+    assert kubo is not None
+    assert (kubo.client, kubo.socket) == (Client.IPFSHTTPCLIENT, "/run/kubo/api.sock")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StartError, match=r"pip install 'layermesh\[ipfshttpclient\]'"):
+        wired(node_ipfs="ipfshttpclient=http://127.0.0.1:5001")
+
+
 def test_the_embedded_network_needs_no_kubo() -> None:
     assert wired(node_ipfs="embedded").kubo is None is wired().kubo
 
@@ -287,8 +298,16 @@ def test_the_embedded_network_needs_no_kubo() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"LAYERMESH_IPFS": "cubo=x"}, "LAYERMESH_IPFS = 'cubo=x': embedded or kubo=URL is expected"),
+        (
+            {"LAYERMESH_IPFS": "cubo=x"},
+            "LAYERMESH_IPFS = 'cubo=x': embedded, kubo=URL or ipfshttpclient=URL is expected",
+        ),
         ({"LAYERMESH_IPFS": "kubo=127.0.0.1:5001"}, "http://HOST:PORT"),
+        ({"LAYERMESH_IPFS": "ipfshttpclient=a.test"}, "http://HOST:PORT"),
+        (
+            {"LAYERMESH_IPFS": "ipfshttpclient=http://a.test:1", "LAYERMESH_IPFS_GATEWAY": "http://a.test:2"},
+            "ipfs_gateway is for --ipfs kubo=URL",
+        ),
         ({"LAYERMESH_IPFS": "kubo=http://me:x@a.test:1"}, "ipfs_auth_file"),
         ({"LAYERMESH_IPFS_GATEWAY": "http://a.test:1"}, "name that with --ipfs kubo=URL"),
         ({"LAYERMESH_IPFS": "kubo=http://a.test:1", "LAYERMESH_IPFS_GATEWAY": "https://a.test"}, "http://HOST:PORT"),
