@@ -16,7 +16,7 @@ from typing import Final
 from rich.console import Console
 
 from tests.bench.context import Bench
-from tests.bench.measures import cold, crowd, ingest, linked, many, memory, own, peer, start, warm
+from tests.bench.measures import between, cold, crowd, ingest, linked, many, memory, own, peer, start, warm
 from tests.bench.others import Others
 from tests.bench.report import show, write
 from tests.bench.rows import Disturbed, Failed, Missing, MissingToolError, Outcome
@@ -30,6 +30,8 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "slow-link": linked.slow_link,
     "ingest": ingest.ingest,
     "peer": peer.peer,
+    "between": between.between,
+    "between-link": between.between_link,
     "memory": memory.memory,
     "start": start.start,
     "crowd": crowd.crowd,
