@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tests.bench.context import Bench
 from tests.bench.measures import (
+    between,
     cold,
     crowd,
     delegated,
@@ -46,6 +47,8 @@ MEASURES: Final[dict[str, Callable[[Bench], Iterator[Outcome]]]] = {
     "ingest": ingest.ingest,
     "peer": peer.peer,
     "gateway": gateway.gateway,
+    "between": between.between,
+    "between-link": between.between_link,
     "memory": memory.memory,
     "start": start.start,
     "crowd": crowd.crowd,

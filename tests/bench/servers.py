@@ -79,7 +79,7 @@ def _registry(binary: str, storage: Path, name: Path, namespace: str | None, mor
 
 
 @contextmanager
-def nginx(root: Path, work: Path) -> Iterator[Server]:
+def nginx(root: Path, work: Path, *, host: str = "127.0.0.1", namespace: str | None = None) -> Iterator[Server]:
     """Debian's nginx serving a folder by sendfile, with Debian's settings for workers, sendfile and tcp_nopush."""
     binary = _find("nginx", "apt-get install nginx-light")
     port = free_port()
@@ -89,10 +89,10 @@ def nginx(root: Path, work: Path) -> Iterator[Server]:
         + ("user root;\n" if os.geteuid() == 0 else "")
         + "events { worker_connections 768; }\n"
         "http {\n  sendfile on;\n  tcp_nopush on;\n  access_log off;\n"
-        f"  server {{ listen 127.0.0.1:{port}; root {root}; location = /ready {{ return 200; }} }}\n}}\n"
+        f"  server {{ listen {host}:{port}; root {root}; }}\n}}\n"
     )
-    with running([binary, "-p", str(work), "-c", str(config)], log) as process:
-        wait_ready(process, port, "/ready", log)
+    with running([binary, "-p", str(work), "-c", str(config)], log, namespace=namespace) as process:
+        wait_listening(process, port, log)
         yield Server(port, process)
 
 
@@ -116,22 +116,30 @@ def bare_proxy(upstream: str, work: Path) -> Iterator[Server]:
         yield Server(port, process)
 
 
-def node_command(data: Path, ports: tuple[int, int, int], more: Sequence[str] = ()) -> list[str]:
-    """`layermesh up` with facade, mesh and admin listeners on loopback and no docker mirror."""
-    facade, mesh, admin = (f"127.0.0.1:{port}" for port in ports)
+def node_command(
+    data: Path, ports: tuple[int, int, int], more: Sequence[str] = (), mesh_host: str = "127.0.0.1"
+) -> list[str]:
+    """`layermesh up` with facade and admin listeners on loopback, the mesh on `mesh_host`, and no docker mirror."""
+    facade, mesh, admin = f"127.0.0.1:{ports[0]}", f"{mesh_host}:{ports[1]}", f"127.0.0.1:{ports[2]}"
     listeners = ["--facade", facade, "--docker-mirror", "off", "--mesh", mesh, "--admin", admin]
     return [str(Path(sys.executable).with_name("layermesh")), "up", "--data", str(data), *listeners, *more]
 
 
 @contextmanager
 def layermesh(
-    data: Path, work: Path, *, upstream: str | None = None, namespace: str | None = None, more: Sequence[str] = ()
+    data: Path,
+    work: Path,
+    *,
+    upstream: str | None = None,
+    namespace: str | None = None,
+    mesh_host: str = "127.0.0.1",
+    more: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A node that looks for no neighbours, with `docker.io` at `upstream`; its listeners are bound when this yields."""
     facade, mesh, admin = free_port(), free_port(), free_port()
     flags = ["--no-mdns", *(["--upstream", f"{NAMESPACE}={upstream}"] if upstream else []), *more]
     log = work / f"layermesh.{facade}.log"
-    with running(node_command(data, (facade, mesh, admin), flags), log, namespace=namespace) as process:
+    with running(node_command(data, (facade, mesh, admin), flags, mesh_host), log, namespace=namespace) as process:
         for port in (facade, mesh, admin):
             wait_listening(process, port, log)
         yield Server(facade, process, admin=admin, mesh=mesh)

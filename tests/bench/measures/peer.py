@@ -20,7 +20,7 @@ from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, through
 from tests.bench.wire import Wire
 
-_BLOB_BYTES: Final = 512 * MIB
+BLOB_BYTES: Final = 512 * MIB
 _MEMORY_BYTES: Final = 560 * MIB
 """Written and removed right before, so that memory is ready: see `write_plainly`. Once 1 GiB is free, this kind of
 virtual machine gives it back to its host, in mid-run; so nothing else is removed between the rounds."""
@@ -45,8 +45,8 @@ def _rates(bench: Bench, kind: str) -> Iterator[float]:
         storage = UpstreamStorage(bench.work / "upstream")
         registry = stack.enter_context(docker_registry(storage.root, bench.work))
         url = f"http://127.0.0.1:{registry.port}"
-        image = storage.image("bench/peer", "v1", [_BLOB_BYTES])
-        flags = [] if kind == "stranger" else ["--secret-file", str(_secret_file(bench.work))]
+        image = storage.image("bench/peer", "v1", [BLOB_BYTES])
+        flags = [] if kind == "stranger" else ["--secret-file", str(secret_file(bench.work))]
         if tls := kind == "member over TLS":
             flags += ["--config", str(_tls_file(bench.work))]
         first = stack.enter_context(layermesh(bench.work / kind, bench.work, upstream=url, more=flags))
@@ -55,13 +55,14 @@ def _rates(bench: Bench, kind: str) -> Iterator[float]:
         for number in range(bench.rounds + 1):
             folder = bench.work / f"{kind}-{number}"  # stays: see `_MEMORY_BYTES`
             with layermesh(folder, bench.work, upstream=url, more=join) as second:
-                seconds = _fetch(second, image, bench.work, check=number == 0)
+                seconds = fetch(second, image, bench.work, check=number == 0)
             if number:
-                bench.say(f"{kind}: {_BLOB_BYTES / seconds / 1e6:.0f} MB/s")
-                yield _BLOB_BYTES / seconds / 1e6
+                bench.say(f"{kind}: {BLOB_BYTES / seconds / 1e6:.0f} MB/s")
+                yield BLOB_BYTES / seconds / 1e6
 
 
-def _secret_file(work: Path) -> Path:
+def secret_file(work: Path) -> Path:
+    """A file with a cluster secret."""
     file = work / "secret"
     if not file.exists():
         file.touch(mode=0o600)
@@ -75,7 +76,7 @@ def _tls_file(work: Path) -> Path:
     return file
 
 
-def _fetch(node: Server, image: Image, work: Path, check: bool) -> float:
+def fetch(node: Server, image: Image, work: Path, check: bool) -> float:
     for blob in (image.manifest, image.config, image.layers[0]):
         _wait_known(node, blob.digest)
     with closing(Wire("127.0.0.1", node.port)) as wire:
