@@ -327,6 +327,50 @@ async def test_what_is_public_or_pushed_goes_between_members_over_tls_as_ever(
         assert b.cluster.received_bytes >= sum(len(each.data) for each in (*public.blobs, *own.blobs))
 
 
+async def test_a_layer_that_came_for_another_image_does_not_break_a_pull_where_no_login_works(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    layer, other = secret.layers[0], Repository("corp.test", "team/other")
+    image = corporate.push("team/other", make_image("other", (1000,)))
+    document = json.loads(image.manifest.data)
+    document["layers"].append(layer.described)
+    corporate.put_blob("team/other", layer.data)
+    digest = corporate.put_manifest("team/other", json.dumps(document).encode(), OCI_MANIFEST)
+    async with (
+        member(tmp_path / "a", registry, corporate) as a,
+        member(tmp_path / "b", registry, corporate, a, login=False) as b,
+    ):
+        await met(b)
+        await pull(a, NAME, secret, None)
+        assert (await a.manifest(digest, "team/other", "corp.test")).status == 200
+        for blob in (*image.blobs, layer):
+            assert (await a.blob(blob.digest, "team/other", "corp.test")).data == blob.data
+        named = (digest, layer.digest, *(blob.digest for blob in image.blobs))
+        await until(lambda: all(b.cluster.holders(each, (other,)) for each in named))
+        assert (await b.manifest(secret.manifest.digest, "team/secret", "corp.test")).status == 200
+        assert (await b.blob(layer.digest, "team/secret", "corp.test")).data == layer.data
+        await b.landed(layer.digest)
+        assert (await b.manifest(digest, "team/other", "corp.test")).status == 200
+        answer = await b.blob(layer.digest, "team/other", "corp.test")
+        assert (answer.status, answer.data) == (200, layer.data)
+
+
+async def test_what_was_pushed_to_the_cluster_besides_is_shared_as_before(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    async with (
+        member(tmp_path / "a", registry, corporate) as a,
+        member(tmp_path / "b", registry, corporate, a, login=False) as b,
+    ):
+        await met(b)
+        await pull(a, NAME, secret, None)
+        await Pusher(a, "team/app").image(secret, "v1")
+        await told(b, secret)
+        await until(lambda: all(b.cluster.holders(each.digest) for each in blobs_of(secret)))
+        await corporate.stop()
+        await pull(b, NAME, secret, None)
+
+
 async def test_a_blob_that_is_dropped_is_withdrawn(
     tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
 ) -> None:
