@@ -97,6 +97,9 @@ class Peers:
             penalty = self.penalty(contact)
             if identity is not None and (penalty is None or not penalty.lied):
                 wanted[identity.id] = Followed(identity.id, contact.url, identity.member, identity.pin), identity.boot
+        for peer, _ in (wanted[peer_id] for peer_id in wanted.keys() - self._readings.keys()):
+            if peer.member:  # a stranger could say so as often as it likes
+                self.penalties.returned(peer.url)
         for peer_id, reading in list(self._readings.items()):
             if reading.task.done() or wanted.get(peer_id) != (reading.peer, reading.boot):
                 reading.task.cancel()

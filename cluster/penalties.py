@@ -39,6 +39,12 @@ class Penalties:
         """A peer sent wrong bytes or malformed messages: it is not asked for anything for a long while."""
         self._give(url, Penalty(reason, now + self._timings.liar_s, lied=True), now)
 
+    def returned(self, url: URL) -> None:
+        """A member proved itself there anew: what went wrong before counts no more, but for lies."""
+        penalty = self._given.get(url)
+        if penalty is not None and not penalty.lied:
+            del self._given[url]
+
     def of(self, url: URL, now: float, *, member: bool) -> Penalty | None:
         """The penalty in force."""
         penalty = self._given.get(url)

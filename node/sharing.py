@@ -14,6 +14,7 @@ _GIVEN: Final = (
     "SELECT fetched.repository, fetched.digest FROM fetched JOIN repositories ON repositories.id = fetched.repository"
     " JOIN sharing ON sharing.namespace = repositories.namespace"
 )
+_TELL: Final = "INSERT OR REPLACE INTO shared (digest, repository, shown, seq) VALUES (?, ?, ?, ?)"
 TAG_SHARED: Final = (
     "EXISTS (SELECT 1 FROM shared WHERE shared.repository = tags.repository AND shared.digest = tags.digest AND shown)"
 )
@@ -30,10 +31,7 @@ def tell_members(transaction: Transaction, key: bytes) -> None:
     for repository in given | told.keys():
         shown = repository in given
         if shown != told.get(repository, False):
-            values = (key, repository, shown, transaction.next_seq())
-            transaction.run(
-                "INSERT OR REPLACE INTO shared (digest, repository, shown, seq) VALUES (?, ?, ?, ?)", values
-            )
+            transaction.run(_TELL, (key, repository, shown, transaction.next_seq()))
             transaction.touched.add(key)
 
 
@@ -58,14 +56,9 @@ def share(transaction: Transaction, namespaces: Collection[str]) -> bool:
         " (SELECT id FROM repositories JOIN sharing ON sharing.namespace = repositories.namespace)"
     )
     transaction.run("DELETE FROM shared")
-    for repository, key in transaction.rows(f"{_GIVEN} JOIN blobs ON blobs.digest = fetched.digest"):
-        _tell(transaction, key, repository, shown=True)
-    for repository, tag in transaction.rows(f"SELECT repository, tag FROM tags WHERE {TAG_SHARED}"):
-        values = (transaction.next_seq(), repository, tag)
-        transaction.run("UPDATE tags SET seq = ?, logged_at = seen_at WHERE repository = ? AND tag = ?", values)
+    given = transaction.rows(f"{_GIVEN} JOIN blobs ON blobs.digest = fetched.digest")
+    transaction.run_many(_TELL, [(key, repository, True, transaction.next_seq()) for repository, key in given])
+    tags = transaction.rows(f"SELECT repository, tag FROM tags WHERE {TAG_SHARED}")
+    sql = "UPDATE tags SET seq = ?, logged_at = seen_at WHERE repository = ? AND tag = ?"
+    transaction.run_many(sql, [(transaction.next_seq(), repository, tag) for repository, tag in tags])
     return True
-
-
-def _tell(transaction: Transaction, key: bytes, repository: int, *, shown: bool) -> None:
-    values = (key, repository, shown, transaction.next_seq())
-    transaction.run("INSERT OR REPLACE INTO shared (digest, repository, shown, seq) VALUES (?, ?, ?, ?)", values)

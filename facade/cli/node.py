@@ -58,7 +58,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         Background() as background,
         open_registry(store, cluster, upstreams, facade, metrics, gate) as registry,
     ):
-        tls = _look_after(background, clock, guarding, logins)
+        tls = _look_after(background, clock, guarding, logins) | ({"mesh": cluster.tls} if cluster.tls else {})
         running = Running(
             name=wiring.name,
             version=installed(),
@@ -79,8 +79,6 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
         admin = {"admin": _admin_app(running, store, cluster, registry)}
         servers = _registry_servers(registry, listeners)
         apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}
-        if cluster.tls is not None:
-            tls["mesh"] = cluster.tls
         async with serving(admin, listeners, cut, grace_s=1.0), serving(apps, listeners, cut, tls=tls):
             running.readiness.reason = None
             yield running

@@ -18,6 +18,15 @@ def test_who_failed_is_back_soon_and_who_lied_late() -> None:
     assert given.of(B, 601.0, member=False) is None
 
 
+def test_who_returns_owes_nothing_but_for_lies() -> None:
+    given = Penalties(TIMINGS)
+    given.failed(A, "it stalled", 0.0)
+    given.lied(B, "wrong bytes", 0.0)
+    for url in (A, B):
+        given.returned(url)
+    assert [given.of(url, 1.0, member=True) is not None for url in (A, B)] == [False, True]
+
+
 def test_a_failure_does_not_shorten_a_liars_time() -> None:
     given = Penalties(TIMINGS)
     given.lied(A, "wrong bytes", 0.0)
