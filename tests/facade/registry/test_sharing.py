@@ -157,6 +157,24 @@ async def test_nobody_but_members_over_tls_hears_of_it(
             assert (await a.ask(f"{a.mesh}/ipfs/{holding.cid}")).status == 404
 
 
+async def test_members_hear_of_no_private_repository_that_has_what_is_public_elsewhere(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry
+) -> None:
+    image = make_image("both", (1000,))
+    for upstream, repository in ((registry, "library/app"), (corporate, "team/secret")):
+        upstream.push(repository, image, "v1")
+    async with (
+        member(tmp_path / "a", registry, corporate, share=None) as a,
+        member(tmp_path / "b", registry, corporate, a, share=None) as b,
+    ):
+        await met(b)
+        await pull(a, "docker.io/library/app", image, None)
+        await until(lambda: b.cluster.holders(image.manifest.digest))
+        for selector in (image.manifest.digest, "v1"):  # by digest members alone are asked
+            assert (await b.manifest(selector, "team/secret", "corp.test")).data == image.manifest.data
+        assert "team/secret" not in repr((await b.store.changes(0, Audience.SHARING)).entries)
+
+
 @pytest.mark.parametrize("access", list(Access))
 async def test_a_member_that_does_not_share_the_namespace_knows_nothing_of_it(
     tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage, access: Access
