@@ -208,7 +208,9 @@ class Cluster:
         if not holders:
             raise NotFoundError("no peer holds the blob")
         cid, size = holders[0].cid, holders[0].size
-        usable = [holder for holder in holders if (holder.cid, holder.size) == (cid, size)]
+        usable = [each for each in holders if (each.cid, each.size) == (cid, size) and self._is_still(each)]
+        if not usable:
+            raise NotFoundError("the members that had the blob are not here any more")
         if wanted.size is not None and wanted.size != size:
             self.blame(wanted.digest, cid)
             raise MismatchError(f"{wanted.digest} has {wanted.size} bytes, {cid} is named with {size}")
@@ -264,6 +266,11 @@ class Cluster:
             received_bytes=self._peers.received[peer_id],
             sent_bytes=self._peers.sent[peer_id],
         )
+
+    def _is_still(self, holder: Holder) -> bool:
+        """Whether what a member told is still asked of a member: who answers there since must not even hear a CID."""
+        contact = self._peers.membership.peer(holder.peer_id)
+        return not holder.member or (contact is not None and contact.identity is not None and contact.identity.member)
 
     def _source(self, digest: Digest, holder: Holder) -> Source:
         contact = self._peers.membership.peer(holder.peer_id)

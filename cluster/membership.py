@@ -206,7 +206,8 @@ class Membership:
 
     def speaks_otherwise(self, contact: Contact, reason: str, now: float) -> None:
         """A node answered that can be no peer of this one as both are set up: it is looked at again now and then."""
-        contact.busy, contact.tries, contact.last_seen, contact.note = False, 0, now, reason
+        contact.busy, contact.last_seen, contact.note = False, now, reason
+        contact.tries = 1  # it keeps no room from others
         self._release(contact, None)
         contact.identity, contact.state = None, State.CANDIDATE
         contact.due = now + self._timings.retry_most_s

@@ -127,13 +127,17 @@ class PeerLog:
         self.log_id, self.since, self.whole = "", 0, False
 
     def holding(self, digest: Digest, repositories: Collection[Repository] = ()) -> Holding | None:
-        """What the peer holds under a digest, for everybody who sees the log or as content of these repositories."""
-        packed = self.blobs.get(key_of(digest))
-        if packed is not None:
-            return _unpack(digest, packed)
-        shared = self.shared.get(key_of(digest), {})
+        """What the peer holds under a digest, for everybody who sees the log or as content of these repositories.
+
+        Where it is among members besides, that it is shared with these repositories says more: whose it is.
+        """
+        key = key_of(digest)
+        packed, shared = self.blobs.get(key), self.shared.get(key, {})
+        held = None if packed is None else _unpack(digest, packed)
+        if held is not None and held.visibility is Visibility.PUBLIC:
+            return held
         found = next((shared[repository] for repository in repositories if repository in shared), None)
-        return None if found is None else _unpack(digest, found)
+        return held if found is None else _unpack(digest, found)
 
     def named(self, digest: Digest) -> Iterator[Holding]:
         """What the peer says that the blob is, for whomever."""

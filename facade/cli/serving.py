@@ -19,6 +19,8 @@ GRACE_S: Final = 9.0
 _CUT_S: Final = 0.05
 _FAREWELL_S: Final = 0.5
 """How long clients may take to confirm the end of a TLS connection; asyncio would wait for half a minute."""
+_HANDSHAKE_S: Final = 5.0
+"""How long a TLS handshake may take: one under way costs fifty times the memory of a plain connection (measured)."""
 _LOOK_S: Final = 0.01
 _SET_UP_ROUNDS: Final = 5
 """How often the event loop goes round while a connection that was accepted becomes a request."""
@@ -32,10 +34,12 @@ async def serving(
     cut: asyncio.Event,
     grace_s: float = GRACE_S,
     tls: Mapping[str, ssl.SSLContext] | None = None,
+    handshake_s: float = _HANDSHAKE_S,
 ) -> AsyncIterator[None]:
     """Serve each of `apps` on the listener of its name; on exit accept nothing more, and let answers finish.
 
-    Listeners that `tls` names speak TLS. What is not finished after `grace_s`, or once `cut` is set, is cut.
+    Listeners that `tls` names speak TLS, with those who shake hands within `handshake_s`. What is not finished after
+    `grace_s`, or once `cut` is set, is cut.
     """
     async with AsyncExitStack() as stack:
         runners: list[_Runner] = []
@@ -45,13 +49,39 @@ async def serving(
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
             context = tls.get(name) if tls else None
-            await web.SockSite(runner, listeners[name].socket, ssl_context=context, backlog=BACKLOG).start()
+            await _Site(runner, listeners[name], context, handshake_s).start()
             runners.append(runner)
         try:
             yield
         finally:
             await _refuse(runners, sockets)
             await _drain(runners, cut, grace_s)
+
+
+class _Site(web.BaseSite):
+    """A listener that an application is served on."""
+
+    def __init__(self, runner: _Runner, listener: Listener, context: ssl.SSLContext | None, handshake_s: float) -> None:
+        super().__init__(runner, ssl_context=context, backlog=BACKLOG)
+        self._listener = listener
+        self._handshake_s = handshake_s if context else None
+
+    @property
+    def name(self) -> str:
+        """Its address."""
+        return str(self._listener.address)
+
+    async def start(self) -> None:
+        """As `web.SockSite`, which lets handshakes take a minute."""
+        await super().start()
+        assert self._runner.server is not None, "a runner is set up before it has sites"
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            sock=self._listener.socket,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=self._handshake_s,
+        )
 
 
 def _runner(app: web.Application | web.Server) -> _Runner:

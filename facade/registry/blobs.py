@@ -213,7 +213,14 @@ class Blobs:
             is_public = holding.visibility is Visibility.PUBLIC
             if is_public or (link is not None and await repositories.confirmed(asked.repository, asked.digest)):
                 return _Known(holding.size, here=True, is_open=is_open)
+            if link is not None and await self._is_lent(asked):  # as if it were not here: upstream may know no login
+                return _Known(link.size, here=False, is_open=is_open)
         return await self._asked_upstream(asked, is_open)
+
+    async def _is_lent(self, asked: Asked) -> bool:
+        """Whether members share the blob as content of this very repository."""
+        holders = await self._neighbours.holders(asked.repository, asked.digest)
+        return any(holder.visibility is Visibility.SHARED for holder in holders)
 
     async def _own(self, asked: Asked) -> _Known:
         """A blob of an own repository: here, or with another member.

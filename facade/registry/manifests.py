@@ -316,7 +316,9 @@ class Manifests:
                 continue
             is_public = allowed_by(offer.holders) is Visibility.PUBLIC
             try:  # upstream's word on a digest makes nothing public that members keep among themselves
-                await self._proofs.record(repository, manifest, proof if proof and is_public else self._word_of(offer))
+                await self._proofs.record(
+                    repository, manifest, proof if proof and is_public else self._word_of(repository, offer)
+                )
             except FullError as error:
                 log.warning("manifest's links not kept", digest=str(digest), why=str(error))
             if proof is None or not is_public:
@@ -324,11 +326,13 @@ class Manifests:
             return manifest
         return None
 
-    def _word_of(self, offer: Offer) -> Proof:
-        """Who may see what these peers gave, as far as it hangs on them."""
+    def _word_of(self, repository: Repository, offer: Offer) -> Proof:
+        """Who may see what these peers gave, as far as it hangs on them; their word opens no name that is private."""
         if allowed_by(offer.holders) is Visibility.SHARED:
             return LENT
-        return Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s) if offer.believed else UNPROVED
+        if not (offer.believed and self._upstream.config(repository.namespace).public):
+            return UNPROVED
+        return Proof(Visibility.MEMBERS, self._clock() + self._waits.proof_s)
 
     async def _keep(self, repository: Repository, fetched: Fetched) -> None:
         """Store what upstream gave; a full disk only means that it is not kept."""

@@ -6,15 +6,19 @@ import time
 from pathlib import Path
 
 import aiohttp
+import pytest
 from yarl import URL
 
 from cluster.auth import Keys
-from cluster.tls import Pin
+from cluster.tls import Pin, make_certificate
 from cluster.wire import HELLO, LOG, Caller
 from node.digest import Digest
+from node.errors import NotFoundError
+from node.source import Wanted
 from node.visibility import Visibility
-from tests.cluster.machine import FAST, Machine, machine, until
+from tests.cluster.machine import FAST, REPOSITORY, Machine, machine, until
 from tests.fakes.between import Between, between
+from tests.fakes.peer import FakePeer, fake_peer
 
 BLOB = random.Random(2).randbytes(3 * 1024 * 1024 + 77)
 SECRET = b"a secret that all of this cluster know"
@@ -80,6 +84,23 @@ async def test_a_member_is_found_again_once_nobody_stands_between_any_more(tmp_p
                 (holder,) = await b.holders(await _keep_secret(c))
                 assert holder.member and holder.url == str(url)
                 assert asyncio.get_running_loop().time() - began < FAST.set_aside_s / 2
+
+
+async def test_who_takes_a_members_place_is_not_asked_for_what_that_had(tmp_path: Path) -> None:
+    """Whoever looked for holders before would else tell him the CID, which is all that it takes to know the bytes."""
+    async with machine(tmp_path / "b", "b", secret=SECRET, tls=True) as b:
+        async with machine(tmp_path / "a", "a", b.url, secret=SECRET, tls=True) as a:
+            digest = await _keep_secret(a)
+            holders = await b.holders(digest)
+            url, peer_id = a.url, a.store.node_id
+        evil = FakePeer(id=peer_id, certificate=await asyncio.to_thread(make_certificate))
+        async with fake_peer(evil, port=url.port or 0):
+            await until(lambda: (s := b.peer(url)) is not None and (s.state, s.member) == ("alive", False))
+            wanted = Wanted(REPOSITORY, digest)
+            async with b.store.ingest(wanted) as ingest:
+                with pytest.raises(NotFoundError):
+                    await b.cluster.fetch(wanted, holders, ingest)
+            assert not any("/ipfs/" in asked for asked in evil.requests)
 
 
 async def test_a_proof_that_was_made_for_another_certificate_opens_nothing(tmp_path: Path) -> None:

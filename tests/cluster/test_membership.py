@@ -216,6 +216,16 @@ def test_many_hosts_cannot_fill_the_table_and_configured_ones_always_find_room()
     assert members.named(URL_A, Origin.JOIN, 0.0)
 
 
+def test_nodes_that_speak_otherwise_cannot_fill_the_table() -> None:
+    members = table(candidates=50)
+    for number in range(50):
+        members.named(URL(f"http://10.1.0.{number}:1"), Origin.STRANGER, 0.0)
+    for task in members.tasks(0.0):
+        members.speaks_otherwise(task.contact, "it speaks no TLS", 0.0)
+    assert members.named(URL_A, Origin.MEMBER, 1.0)
+    assert len(members.contacts()) == 50
+
+
 def test_one_host_cannot_be_all_peers() -> None:
     members = table(peers_per_host=3)
     for port in range(1, 10):

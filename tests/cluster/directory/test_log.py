@@ -257,3 +257,14 @@ def test_a_blob_by_two_digests_is_found_by_the_one_named_last() -> None:
     log.apply(page([BlobLine(1, digest(9), cid(5), 3, "public"), BlobLine(2, longer, cid(5), 3, "public")]), NOW)
     found = log.rooted(Cid(cid(5)))
     assert found is not None and str(found.digest) == longer
+
+
+def test_what_is_shared_with_a_repository_is_so_although_members_have_it_anyway() -> None:
+    log = PeerLog(proven=True, shares=frozenset({"corp.test"}))
+    shared = [SharedLine(seq, "corp.test", "team/x", digest(seq), cid(seq), 3) for seq in (1, 2)]
+    log.apply(
+        page([*shared, BlobLine(3, digest(1), cid(1), 3, "members"), BlobLine(4, digest(2), cid(2), 3, "public")]), NOW
+    )
+    at = [(number, name) for number in (1, 2) for name in ("team/x", "team/y")]
+    found = [log.holding(Digest.parse(digest(number)), (Repository("corp.test", name),)) for number, name in at]
+    assert [each and each.visibility for each in found] == ["shared", "members", "public", "public"]

@@ -85,11 +85,11 @@ def test_a_file_that_is_cut_off_is_refused(files: TlsFiles) -> None:
 
 
 @asynccontextmanager
-async def served(tls: ServerTls) -> AsyncIterator[Address]:
+async def served(tls: ServerTls, handshake_s: float = 5.0) -> AsyncIterator[Address]:
     """An application behind TLS."""
     with bound({"facade": Address("127.0.0.1", 0)}) as listeners:
         apps = {"facade": web.Application()}
-        async with serving(apps, listeners, asyncio.Event(), tls={"facade": tls.context}):
+        async with serving(apps, listeners, asyncio.Event(), tls={"facade": tls.context}, handshake_s=handshake_s):
             yield listeners["facade"].address
 
 
@@ -113,6 +113,17 @@ async def test_a_renewed_certificate_is_shown_to_the_next_client(tls: ServerTls,
         tls.renew(await asyncio.to_thread(server_context, tls.files))
         for server_name in ("127.0.0.1", "second.test", None):
             assert "second.test" in await asyncio.to_thread(_names, address, server_name)
+
+
+async def test_who_never_shakes_hands_is_cut(tls: ServerTls) -> None:
+    async with served(tls, handshake_s=0.1) as address:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+        finally:
+            writer.close()
+        assert "first.test" in await asyncio.to_thread(_names, address, "127.0.0.1")
 
 
 async def test_a_listener_stops_although_a_client_does_not_say_goodbye(tls: ServerTls) -> None:

@@ -157,6 +157,24 @@ async def test_nobody_but_members_over_tls_hears_of_it(
             assert (await a.ask(f"{a.mesh}/ipfs/{holding.cid}")).status == 404
 
 
+async def test_members_hear_of_no_private_repository_that_has_what_is_public_elsewhere(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry
+) -> None:
+    image = make_image("both", (1000,))
+    for upstream, repository in ((registry, "library/app"), (corporate, "team/secret")):
+        upstream.push(repository, image, "v1")
+    async with (
+        member(tmp_path / "a", registry, corporate, share=None) as a,
+        member(tmp_path / "b", registry, corporate, a, share=None) as b,
+    ):
+        await met(b)
+        await pull(a, "docker.io/library/app", image, None)
+        await until(lambda: b.cluster.holders(image.manifest.digest))
+        for selector in (image.manifest.digest, "v1"):  # by digest members alone are asked
+            assert (await b.manifest(selector, "team/secret", "corp.test")).data == image.manifest.data
+        assert "team/secret" not in repr((await b.store.changes(0, Audience.SHARING)).entries)
+
+
 @pytest.mark.parametrize("access", list(Access))
 async def test_a_member_that_does_not_share_the_namespace_knows_nothing_of_it(
     tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage, access: Access
@@ -325,6 +343,50 @@ async def test_what_is_public_or_pushed_goes_between_members_over_tls_as_ever(
         await pull(b, "docker.io/library/app", public, None)
         assert (await b.get(f"/v2/team/app/blobs/{own.layers[0].digest}", "HEAD")).status == 200
         assert b.cluster.received_bytes >= sum(len(each.data) for each in (*public.blobs, *own.blobs))
+
+
+async def test_a_layer_that_came_for_another_image_does_not_break_a_pull_where_no_login_works(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    layer, other = secret.layers[0], Repository("corp.test", "team/other")
+    image = corporate.push("team/other", make_image("other", (1000,)))
+    document = json.loads(image.manifest.data)
+    document["layers"].append(layer.described)
+    corporate.put_blob("team/other", layer.data)
+    digest = corporate.put_manifest("team/other", json.dumps(document).encode(), OCI_MANIFEST)
+    async with (
+        member(tmp_path / "a", registry, corporate) as a,
+        member(tmp_path / "b", registry, corporate, a, login=False) as b,
+    ):
+        await met(b)
+        await pull(a, NAME, secret, None)
+        assert (await a.manifest(digest, "team/other", "corp.test")).status == 200
+        for blob in (*image.blobs, layer):
+            assert (await a.blob(blob.digest, "team/other", "corp.test")).data == blob.data
+        named = (digest, layer.digest, *(blob.digest for blob in image.blobs))
+        await until(lambda: all(b.cluster.holders(each, (other,)) for each in named))
+        assert (await b.manifest(secret.manifest.digest, "team/secret", "corp.test")).status == 200
+        assert (await b.blob(layer.digest, "team/secret", "corp.test")).data == layer.data
+        await b.landed(layer.digest)
+        assert (await b.manifest(digest, "team/other", "corp.test")).status == 200
+        answer = await b.blob(layer.digest, "team/other", "corp.test")
+        assert (answer.status, answer.data) == (200, layer.data)
+
+
+async def test_what_was_pushed_to_the_cluster_besides_is_shared_as_before(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    async with (
+        member(tmp_path / "a", registry, corporate) as a,
+        member(tmp_path / "b", registry, corporate, a, login=False) as b,
+    ):
+        await met(b)
+        await pull(a, NAME, secret, None)
+        await Pusher(a, "team/app").image(secret, "v1")
+        await told(b, secret)
+        await until(lambda: all(b.cluster.holders(each.digest) for each in blobs_of(secret)))
+        await corporate.stop()
+        await pull(b, NAME, secret, None)
 
 
 async def test_a_blob_that_is_dropped_is_withdrawn(
