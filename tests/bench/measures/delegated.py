@@ -24,7 +24,9 @@ from tests.kubo.daemon import Kubo, built_kubo, running_kubo
 
 _BYTES: Final = 256 * MIB
 _BITSWAP: Final = "Kubo by bitswap"
-_LIMIT: Final = "60s"
+_LIMIT: Final = "15s"
+_TRIES: Final = 4
+"""On a busy machine Kubo may lose sight of its only peer, and look for it again a minute later."""
 _KNOWN_LIMIT_S: Final = 10.0
 _PROFILE: Final = {
     "cid-version": "1",
@@ -126,10 +128,10 @@ def _fresh(work: Path, running: AbstractContextManager[Kubo]) -> Iterator[Kubo]:
 def _pin(fetcher: Callable[[], AbstractContextManager[Kubo]], root: str) -> float:
     with fetcher() as kubo:
         started = time.perf_counter()
-        status, said = kubo.ask("pin/add", root, timeout=_LIMIT)
-        if status != 200:
-            raise MeasureError(f"{kubo.repo.name}: pinning took more than {_LIMIT}: {said.decode(errors='replace')}")
-        return time.perf_counter() - started
+        for _ in range(_TRIES):
+            if kubo.ask("pin/add", root, timeout=_LIMIT)[0] == 200:
+                return time.perf_counter() - started
+    raise MeasureError(f"{kubo.repo.name}: Kubo did not pin it in {_TRIES} times {_LIMIT}")
 
 
 def _first_byte(fetcher: Callable[[], AbstractContextManager[Kubo]], root: str) -> float:

@@ -44,8 +44,21 @@ async def fetching(folder: Path, address: Address) -> AsyncIterator[Kubo]:
         await asyncio.to_thread(running.__exit__, None, None, None)
 
 
-async def pinned(kubo: Kubo, root: Cid, limit: str = "20s") -> tuple[int, bytes]:
+async def pinned(kubo: Kubo, root: Cid, limit: str) -> tuple[int, bytes]:
     return await asyncio.to_thread(kubo.ask, "pin/add", str(root), timeout=limit)
+
+
+async def pinned_whole(kubo: Kubo, root: Cid) -> None:
+    """Have it pinned, as a person would who sees it stand still.
+
+    Where 32 blocks take Kubo 0.43 longer than twice what the one before took, as on a busy machine, it may think that
+    they do not come, drop its only peer, and look for it again a minute later (boxo's `sessionwantsender`).
+    """
+    for _ in range(4):
+        status, said = await pinned(kubo, root, "15s")
+        if status == 200:
+            return
+    raise AssertionError(said)
 
 
 async def read(kubo: Kubo, root: Cid) -> bytes:
@@ -58,7 +71,7 @@ async def read(kubo: Kubo, root: Cid) -> bytes:
 async def test_a_blob_that_is_here(tmp_path: Path) -> None:
     async with sidecar(tmp_path / "node") as mine, fetching(tmp_path / "ipfs", mine.address) as kubo:
         await mine.node.keep(BLOB)
-        assert (await pinned(kubo, DAG.root))[0] == 200
+        await pinned_whole(kubo, DAG.root)
         assert await read(kubo, DAG.root) == BLOB
 
 
@@ -78,8 +91,8 @@ async def test_a_blob_that_only_a_peer_has(tmp_path: Path) -> None:
     ):
         await a.keep(BLOB)
         await until(lambda: bool(mine.node.cluster.rooted(DAG.root)))
-        status, data = await asyncio.to_thread(kubo.ask, "cat", str(DAG.root), timeout="30s")
-        assert (status, data) == (200, BLOB)
+        await pinned_whole(kubo, DAG.root)
+        assert await read(kubo, DAG.root) == BLOB
         assert mine.metrics.fetched_bytes["peer"] == len(BLOB)
         assert a.cluster.sent_bytes < 2 * len(BLOB)
 
@@ -92,7 +105,7 @@ async def test_what_nobody_has_ends_with_kubos_own_limit_and_harms_nothing_else(
         assert asyncio.get_running_loop().time() - began < 5
         assert mine.metrics._server["kubo-sidecar", "GET", "200"] >= 1  # it did ask who has it
         await mine.node.keep(BLOB)
-        assert (await pinned(kubo, DAG.root))[0] == 200
+        await pinned_whole(kubo, DAG.root)
 
 
 @pytest.mark.parametrize("visibility", [Visibility.PRIVATE, Visibility.MEMBERS])
@@ -123,7 +136,7 @@ async def test_a_peer_that_goes_is_left_for_the_next_and_kubo_gets_all(tmp_path:
         await a.keep(BLOB)
         root = peer.hold(BLOB)
         await mine.node.holders(Digest.of(BLOB), 2)
-        assert (await pinned(kubo, root, "60s"))[0] == 200
+        await pinned_whole(kubo, root)
         assert await read(kubo, root) == BLOB
 
 
@@ -138,7 +151,7 @@ async def test_a_node_that_is_started_anew_in_the_middle(tmp_path: Path) -> None
         peer.faults.stall_after = None
         async with sidecar(tmp_path / "node", peer.url, port=mine.address.port) as mine:
             await until(lambda: bool(mine.node.cluster.rooted(root)))
-            assert (await pinned(kubo, root, "60s"))[0] == 200
+            await pinned_whole(kubo, root)
             assert await read(kubo, root) == BLOB
 
 
@@ -153,7 +166,7 @@ async def test_a_peer_that_lies_gives_kubo_nothing_wrong(tmp_path: Path) -> None
         await until(lambda: bool(mine.node.cluster.rooted(root)))
         assert (await pinned(kubo, root, "2s"))[0] == 500
         await mine.node.keep(BLOB)
-        assert (await pinned(kubo, root, "60s"))[0] == 200
+        await pinned_whole(kubo, root)
         assert await read(kubo, root) == BLOB
 
 
