@@ -6,7 +6,7 @@ end: whoever asked may be cancelled, the job is not. `sqlite3` errors do not lea
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from node.connection import Row as Row
 from node.errors import FullError, StartError, UnreachableError
 from node.salvage import SIDE_FILES, salvage, salvaged, set_aside
 from node.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
-from node.sharing import share
+from node.sharing import grant, share
 from node.workers import Workers
 
 T = TypeVar("T")
@@ -39,12 +39,16 @@ Step = Callable[[], Awaitable[Any]]
 class Database:
     """Opened by `open`; `serve` must run while it is used. The two callbacks run between jobs, in the event loop.
 
-    `shared` are the registry namespaces whose private content members may have.
+    `shared` are the registry namespaces whose private content members may have, `granted` those whose private content
+    this node's clients may have (see `node.sharing.grant`).
     """
 
-    def __init__(self, path: Path, workers: Workers, shared: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: Path, workers: Workers, shared: Collection[str] = (), granted: Mapping[str, bool] | None = None
+    ) -> None:
         self.path = path
         self._shared = shared
+        self._granted = granted or {}
         self.seq = 0
         """The log's last number."""
         self.epoch = 0
@@ -196,7 +200,7 @@ class Database:
         self._writer = Connection(self.path)
         await self._writer.open()
         self.meta, self.seq = await self._writer.run(
-            partial(_prepare, self.path, self.meta.get("node_id"), self._shared)
+            partial(_prepare, self.path, self.meta.get("node_id"), self._shared, self._granted)
         )
         self._reader = Connection(self.path)
         await self._reader.open()
@@ -216,7 +220,11 @@ class Database:
 
 
 def _prepare(
-    path: Path, node_id: str | None, shared: Collection[str], connection: sqlite3.Connection
+    path: Path,
+    node_id: str | None,
+    shared: Collection[str],
+    granted: Mapping[str, bool],
+    connection: sqlite3.Connection,
 ) -> tuple[dict[str, str], int]:
     """Make the tables if there are none; what is in `meta`, and the log's last number."""
     query = Query(connection)
@@ -237,6 +245,7 @@ def _prepare(
     ((newest,),) = query.rows(_LAST_SEQ)
     transaction = Transaction(connection, int(newest or 0))
     transaction.run("BEGIN IMMEDIATE")
+    grant(transaction, granted)
     if share(transaction, shared):
         transaction.run("UPDATE meta SET value = ? WHERE name = 'log_id'", (token_hex(16),))
     transaction.run("COMMIT")

@@ -5,11 +5,11 @@ never. `changes.level` is what the log says now (0 nothing, 1 members, 2 public)
 ever told. `links` says what a repository names, which is a claim; `fetched` what really came from it, or was seen
 there. `records` are those of the cluster's own repositories (`node.records`); `digest` is null for what was deleted,
 `rival` what somebody else wrote at the same time and lost, `told_by` the member that told of it, empty for what was
-written here. `node.sharing` explains `sharing`, `shared` and `fetched.lent`. `blobs.mtime_ns` is 0 when the file must
-be verified before it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred thousand.
-`foreign_roots` are DAGs of other tools (`node.foreign`), `whole` once all that came of one is kept; their blocks have
-bytes of their own (`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator brought as a
-file.
+written here. `node.sharing` explains `sharing`, `granted`, `shared` and `fetched.lent`. `blobs.mtime_ns` is 0 when the
+file must be verified before it is used. `dropped` remembers the CIDs of blobs that were here, the newest hundred
+thousand. `foreign_roots` are DAGs of other tools (`node.foreign`), `whole` once all that came of one is kept; their
+blocks have bytes of their own (`data`), or are a part of the blob `within`. `tags.lasting` is 1 for what an operator
+brought as a file.
 """
 
 from typing import Final
@@ -49,6 +49,7 @@ SHARED: Final = """
 ALTER TABLE fetched ADD COLUMN lent INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX fetched_digest ON fetched (digest);
 CREATE TABLE sharing (namespace TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE granted (namespace TEXT PRIMARY KEY, to_all INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE shared (
     digest BLOB,
     repository INTEGER,

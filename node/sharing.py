@@ -1,11 +1,12 @@
-"""Private content that members share: for which repositories they may have a blob that is here.
+"""Who else may have private content: members, and this node's clients, as far as an operator says so.
 
 Table `sharing` has the registry namespaces whose content an operator shares, `shared` what the log says: a row for each
 repository and digest that it ever told of, and whether it still holds. What a repository really gave (table `fetched`)
 is told, and nothing that is only claimed; `fetched.lent` marks what came from a member and not from the registry.
+Table `granted` has the registry namespaces whose private content clients get: all of them, or those who prove a right.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from node.connection import Transaction
@@ -62,3 +63,17 @@ def share(transaction: Transaction, namespaces: Collection[str]) -> bool:
     sql = "UPDATE tags SET seq = ?, logged_at = seen_at WHERE repository = ? AND tag = ?"
     transaction.run_many(sql, [(transaction.next_seq(), repository, tag) for repository, tag in tags])
     return True
+
+
+def grant(transaction: Transaction, namespaces: Mapping[str, bool]) -> None:
+    """Let clients have private content of these registry namespaces: all (True), or those who prove a right (False).
+
+    What came while another rule held counts as never fetched, except for who proves a right: so the registry is asked
+    whether this rule gives it.
+    """
+    for name, to_all in transaction.rows("SELECT namespace, to_all FROM granted"):
+        if namespaces.get(str(name)) not in (bool(to_all), False):
+            sql = "DELETE FROM fetched WHERE repository IN (SELECT id FROM repositories WHERE namespace = ?)"
+            transaction.run(sql, (name,))
+    transaction.run("DELETE FROM granted")
+    transaction.run_many("INSERT INTO granted VALUES (?, ?)", list(namespaces.items()))

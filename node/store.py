@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -355,12 +355,14 @@ async def open_store(
     folder: Path,
     *,
     shared: Collection[str] = (),
+    granted: Mapping[str, bool] | None = None,
     clock: Callable[[], float] = time.time,
     elapsed: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Store]:
     """Open a data folder, made when it is not there. `clock` gives unix seconds, `elapsed` what no setting changes.
 
-    `shared` are the registry namespaces whose private content members may have.
+    `shared` are the registry namespaces whose private content members may have, `granted` those whose private content
+    this node's clients may have: all of them (True), or those who prove a right to it (False).
 
     Raises:
         StartError: when it is not writable, in use by another node, or no layermesh folder of a known version.
@@ -370,7 +372,7 @@ async def open_store(
         stack.callback(held.close)
         workers = Workers()
         stack.push_async_callback(workers.close)
-        database = Database(held.catalog, workers, shared)
+        database = Database(held.catalog, workers, shared, granted)
         stack.push_async_callback(database.close)
         await database.open()
         catalog = Catalog(database, clock)

@@ -43,6 +43,7 @@ from facade.sidecar.app import NAME as SIDECAR
 from facade.sidecar.app import sidecar_app
 from facade.sources import NetworkName
 from facade.upstream.client import Upstreams
+from facade.upstream.config import granted
 from facade.watching import follow
 from node.serve import gateway_routes
 from node.store import Store, open_store
@@ -63,7 +64,7 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
     logins = Logins(guarding.users.users) if guarding.users else None
     gate = Gate(logins, guarding.rules, ClientLogins() if passes_through(facade) else None)
     async with (
-        open_store(wiring.data, shared=config.shared) as store,
+        open_store(wiring.data, shared=config.shared, granted=granted(facade.upstreams)) as store,
         _upstreams(wiring, metrics) as upstreams,
         open_cluster(config, store, on_event=_log_event) as cluster,
         _kubo(wiring, store, cluster) as kubo,

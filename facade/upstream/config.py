@@ -1,5 +1,6 @@
 """Which registries there are upstream, and how each may be used."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
@@ -76,6 +77,15 @@ class UpstreamConfig:
     def tag_policy(self, tag: Tag) -> TagPolicy:
         """How much the tag's known meaning counts beside upstream's word."""
         return choose(self.tags, tag)
+
+
+def granted(configs: Iterable[UpstreamConfig]) -> dict[str, bool]:
+    """The namespaces whose private content clients get: all of them (True), or those who prove a right (False)."""
+    return {
+        config.namespace: config.access is Access.CREDENTIALS
+        for config in configs
+        if config.access is not Access.REFUSE
+    }
 
 
 def _parse_endpoint(text: str) -> URL:

@@ -24,7 +24,7 @@ from facade.registry.gate import Gate
 from facade.registry.requests import Listener
 from facade.settings import FacadeSettings, Waits
 from facade.upstream.client import Limits, Upstreams
-from facade.upstream.config import Access, UpstreamConfig
+from facade.upstream.config import Access, UpstreamConfig, granted
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials
 from node.digest import Digest
 from node.ipfs.kubo.endpoint import Client, Endpoint
@@ -257,7 +257,7 @@ async def machine(
     mesh, facade, docker = _bind(mesh_port), _bind(), _bind()
     config = _cluster_config(folder.name, mesh, joins, secret, timings, mesh_tls, configs)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder, shared=config.shared))
+        store = await stack.enter_async_context(open_store(folder, shared=config.shared, granted=granted(configs)))
         upstream = await stack.enter_async_context(
             Upstreams(configs, credentials=credentials, limits=limits, trust_env=False)
         )

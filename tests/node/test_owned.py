@@ -218,7 +218,7 @@ async def test_a_deletion_that_everybody_forgot_is_not_taken_in_again(store: Sto
     assert await store.owned.merge([tagged(ONE, old.stamp - 1), old]) == 2  # where it still deletes something
 
 
-_LATER = ("sharing", "shared", "dropped", "foreign_roots", "foreign_blocks", "foreign_links")
+_LATER = ("sharing", "granted", "shared", "dropped", "foreign_roots", "foreign_blocks", "foreign_links")
 
 
 async def test_a_version_1_database_is_upgraded_and_keeps_what_it_had(tmp_path: Path, clock: Clock) -> None:

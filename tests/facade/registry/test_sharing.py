@@ -11,14 +11,17 @@ import pytest
 from yarl import URL
 
 from cluster.tls import make_certificate
+from facade.registry.admitting import Brought
 from facade.registry.client_logins import ClientLogins
 from facade.registry.gate import Gate
 from facade.upstream.config import Access, Share, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, Login
 from node.cid import Cid
 from node.digest import Digest
+from node.errors import NotFoundError
 from node.manifest import OCI_MANIFEST
-from node.reference import Repository, Tag
+from node.records import RESTORED
+from node.reference import OWN, Repository, Tag
 from node.visibility import Audience, Visibility
 from tests.facade.logins import basic, get, pull
 from tests.facade.machine import Machine, machine, until
@@ -401,3 +404,23 @@ async def test_a_blob_that_is_dropped_is_withdrawn(
         await a.store.drop(secret.layers[0].digest)
         await until(lambda: not b.cluster.holders(secret.layers[0].digest, (REPOSITORY,)))
         assert b.cluster.holders(secret.layers[1].digest, (REPOSITORY,))
+
+
+async def test_a_file_that_names_what_members_share_does_not_open_it(
+    tmp_path: Path, registry: FakeRegistry, corporate: FakeRegistry, secret: FakeImage
+) -> None:
+    """To name is not to have: such a file would show it to whoever may see what the file brings."""
+    staged, layer = Repository(OWN, RESTORED), secret.layers[0]
+    async with member(tmp_path / "a", registry, corporate) as node:
+        assert (await node.get(f"/v2/{NAME}/manifests/v1")).status == 200
+        assert (await node.get(f"/v2/{NAME}/blobs/{layer.digest}")).data == layer.data
+        await node.landed(layer.digest)
+        holding = await node.store.find(layer.digest)
+        assert holding is not None and holding.visibility is Visibility.SHARED
+        for blob in (secret.manifest, secret.config, *secret.layers[1:]):
+            await node.store.put(blob.digest, blob.data, None, staged)
+        named = Brought(Repository(OWN, "team/app"), Tag("v1"), secret.manifest.digest, secret.manifest.media_type)
+        assert await node.registry.admitting.lacking([layer.digest]) == [layer.digest]
+        with pytest.raises(NotFoundError, match="not brought"):
+            await node.registry.admitting.admit(named, Visibility.PUBLIC)
+        assert (await node.get(f"/v2/team/app/blobs/{layer.digest}")).status == 404
