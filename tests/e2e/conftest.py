@@ -1,5 +1,6 @@
 """What every end-to-end test stands on: a network of its own, an upstream registry, and images made from a seed."""
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -36,8 +37,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a short path, as names of sockets have at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="layermesh-"))
+    """A folder with a short path, as names of sockets have at most 107 bytes.
+
+    Its name is also a name of a repository, which a random one of `tempfile` is not always: Podman takes it for one.
+    """
+    path = Path(tempfile.gettempdir()) / f"layermesh-{secrets.token_hex(4)}"
+    path.mkdir(mode=0o700)
     yield path
     shutil.rmtree(path)
 
