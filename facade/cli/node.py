@@ -94,7 +94,12 @@ async def open_node(wiring: Wiring, listeners: Mapping[str, Listener], cut: asyn
             kubo=kubo,
         )
         _watch(metrics, running, store, cluster, upstreams)
-        by_hand = IpfsByHand(store, kubo, gateways, f"http://{reachable(running.listeners['mesh'])}/ipfs/")
+        by_hand = IpfsByHand(
+            store,
+            kubo,
+            gateways,
+            f"{'https' if cluster.tls else 'http'}://{reachable(running.listeners['mesh'])}/ipfs/",
+        )
         admin = {"admin": _admin_app(running, store, cluster, registry, by_hand)}
         servers = _registry_servers(registry, listeners)
         apps: dict[str, web.Application | web.Server] = {**servers, "mesh": _mesh_app(store, cluster, metrics)}

@@ -210,6 +210,7 @@ def test_what_cannot_be_done_is_said_in_one_line(node: Started) -> None:
         (("export", ref, "no/x.car"), 2, "that it is to be in is not there"),
         (("export", "team/app:v1", "x.car"), 1, "the cluster's own is asked for as 127.0.0.1:"),
         (("export", f"{node.address('facade')}/team/app:v2", "x.car"), 1, "no manifest v2"),
+        (("export", f"{node.address('facade')}/team/none:v1", "x.car"), 1, "nothing was ever pushed to it"),
         (("export", "nobody/app:v1", "x.car"), 1, "layermesh: nobody/app:v1: 127.0.0.1 gives no answer"),
         (("export", str(Digest.of(b"x")), "x.car"), 2, "NAME@DIGEST"),
         (("export", "--platform", "arm64", ref, "x.car"), 2, "OS/ARCH"),
