@@ -252,3 +252,29 @@ async def test_where_there_is_a_secret_only_members_hear_of_a_kubo(tmp_path: Pat
         async with node.session.get(f"{node.mesh}/mesh/v1/hello") as answer:
             assert kubo.peer_id.encode() not in await answer.read()
         assert all(greeting.get("daemon") is None for greeting in stranger.greeted)
+
+
+async def test_however_many_cids_are_named_the_swarm_is_waited_for_once(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    async with (
+        fake_peer(FakePeer(id="a" * 32)) as one,
+        fake_peer(FakePeer(id="b" * 32)) as other,
+        machine(
+            tmp_path / "n",
+            registry,
+            kubo=kubo,
+            waits=replace(QUICK_WAITS, swarm_s=0.25),
+            joins=(str(one.url), str(other.url)),
+        ) as node,
+    ):
+        for liar in (one, other):
+            liar.hold(liar.id.encode() * (len(layer.data) // 32) + b"x" * (len(layer.data) % 32), layer.digest)
+        await until(lambda: node.kubo.kubo.usable and len(node.cluster.named(layer.digest)) == 2)
+        for liar in (one, other):
+            await liar.leave()
+        await until(lambda: not node.cluster.holders(layer.digest))
+        answer = await node.blob(layer.digest)
+        assert (answer.source, answer.data) == ("upstream", layer.data)
+        assert kubo.asked.count("pin/add") == 1
