@@ -214,8 +214,9 @@ class KuboSource:
 
     def _put_aside(self, digest: Digest) -> None:
         """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
-        until = asyncio.get_running_loop().time() + ASIDE_S
-        self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
+        now = asyncio.get_running_loop().time()
+        self._aside = {peer_id: until for peer_id, until in self._aside.items() if until > now}
+        self._aside.update({each.peer_id: now + ASIDE_S for each in self._mappings.named(digest)})
 
     async def _link(self, repository: Repository, digest: Digest) -> Link | None:
         try:
