@@ -185,11 +185,15 @@ class Cluster:
         self._me.daemon = daemon
 
     def introduced(self) -> tuple[SwarmPeer, ...]:
-        """The IPFS daemons of the peers known, whether these are alive or not, as this machine may dial them."""
+        """The IPFS daemons of the peers known, whether these are alive or not, as this machine may dial them.
+
+        Members' come first: where a stranger names the daemon of a member, what the member says counts.
+        """
+        told = [(each, each.identity) for each in self._peers.membership.contacts() if each.identity is not None]
         found: dict[str, SwarmPeer] = {}
-        for contact in self._peers.membership.contacts():
-            identity, penalty = contact.identity, self._peers.penalty(contact)
-            if identity is None or identity.daemon is None or (penalty is not None and penalty.lied):
+        for contact, identity in sorted(told, key=lambda each: not each[1].member):
+            penalty = self._peers.penalty(contact)
+            if identity.daemon is None or (penalty is not None and penalty.lied):
                 continue
             daemon = identity.daemon.seen_from(contact.url.host or "", believed=identity.member)
             if daemon.addresses:

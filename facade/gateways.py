@@ -6,7 +6,7 @@ all at once, and what they have at hand counts: a pull waits a moment for them, 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +25,7 @@ from facade.sources import NetworkFile, NetworkName, Offer, SourceName
 from facade.upstream.proxies import Proxies
 from node.cid import Cid
 from node.digest import Digest
-from node.errors import LayermeshError, MismatchError, NotFoundError
+from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.gateway import AT_HAND, GatewayClient
 from node.ipfs.reading import GatewayReading
 from node.reference import Repository
@@ -39,6 +39,10 @@ _OTHERS_S: Final = 0.03
 """How long it waits for others once one has it."""
 _LATEST_S: Final = 2.0
 """A gateway that has not answered by then is set aside."""
+FIRST_S: Final = 1.0
+"""How long those that have a file may take for its first leaf."""
+NEXT_S: Final = 3.0
+"""How long they may take for the next: a client that has begun to read waits 5 s at most."""
 _TIMINGS: Final = Timings(set_aside_s=30.0)
 _LIMITS: Final = Limits(requests_in_flight=8, requests_per_peer=4)
 
@@ -98,14 +102,32 @@ class Gateways:
         found = await self.having(cid)
         if not found:
             raise NotFoundError(f"{cid}: no gateway has it")
-        sources = [Source(str(url), url, lambda _target: AT_HAND, digest, by_block=True) for url in found]
-        await self._swarm.fetch(cid, size, sources, sink)
+        loop, asked = asyncio.get_running_loop(), set[URL]()
+        looking: asyncio.TimerHandle
 
-    async def block(self, cid: Cid) -> bytes | None:
-        """A block from the first that gives it, verified; None when none does."""
+        def look(before: int) -> None:
+            nonlocal looking
+            if sink.prefix == before:
+                limit.reschedule(loop.time())
+            else:
+                looking = loop.call_later(NEXT_S, look, sink.prefix)
+
+        looking = loop.call_later(FIRST_S, look, sink.prefix)
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._swarm.fetch(cid, size, [_source(url, digest, asked) for url in found], sink)
+        except TimeoutError:
+            for url in asked:
+                self._set_aside(url, "it has a file, and gives it too slowly", lied=False)
+            raise UnreachableError(f"{cid}: gateways that have it give it too slowly") from None
+        finally:
+            looking.cancel()
+
+    async def block(self, cid: Cid, *, within_s: float | None = None) -> bytes | None:
+        """A block from the first that gives it, each within `within_s` at most, verified; None when none does."""
         for url in await self.having(cid):
             try:
-                async with asyncio.timeout(self._timings.leaf_s):
+                async with asyncio.timeout(within_s or self._timings.leaf_s):
                     data = await self._client.block(url, cid, headers=AT_HAND)
             except NotFoundError:
                 continue
@@ -155,6 +177,16 @@ class Gateways:
         )
 
 
+def _source(url: URL, digest: Digest, asked: set[URL]) -> Source:
+    """A gateway to fetch from, which is noted in `asked` once it was."""
+
+    def headers(_target: str) -> Mapping[str, str]:
+        asked.add(url)
+        return AT_HAND
+
+    return Source(str(url), url, headers, digest, by_block=True)
+
+
 class GatewaySource:
     """`facade.ipfs.Ipfs` on gateways."""
 
@@ -179,7 +211,9 @@ class GatewaySource:
         cid = cid_of_small(digest)
         if cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        return await self._gateways.block(cid) if late or self._mappings.named(digest) else None
+        if not (late or self._mappings.named(digest)):
+            return None
+        return await self._gateways.block(cid, within_s=FIRST_S)
 
     async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`."""

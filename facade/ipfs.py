@@ -11,7 +11,7 @@ from cluster.cluster import Cluster, Holder
 from cluster.config import Limits, Timings
 from cluster.swarm.leaves import WrongMappingError, fetch_dag
 from cluster.swarm.swarm import Faults, Source, Swarm
-from facade.mappings import Mappings, cid_of_small
+from facade.mappings import Mapping, Mappings, cid_of_small
 from facade.sources import NetworkFile, Offer, SourceName
 from node.cid import Cid
 from node.digest import Digest
@@ -143,14 +143,17 @@ class KuboSource:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
         if not self._kubo.usable or wanted.repository.namespace == OWN:
             return ()
-        found: dict[Cid, Offer] = {}
+        named: dict[Cid, Mapping] = {}
         for one in await self._mappings.of(wanted):
-            if one.cid in found or len(found) == MOST_OFFERS:
-                continue
-            here = one.cid not in self._rooted and await self._kubo.here(one.cid)
-            file = NetworkFile(one.cid, one.size, here)
-            found[one.cid] = Offer(SourceName.IPFS, (), one.believed, file, late=not (file.here or one.vouched))
-        return tuple(found.values())
+            if len(named) < MOST_OFFERS:
+                named.setdefault(one.cid, one)
+        found: list[Offer] = []
+        waits = False
+        for one, here in zip(named.values(), await asyncio.gather(*map(self._here, named)), strict=True):
+            late = not here and (waits or not one.vouched)
+            waits |= not (here or late)  # before upstream is asked, a pull waits for the swarm once
+            found.append(Offer(SourceName.IPFS, (), one.believed, NetworkFile(one.cid, one.size, here), late))
+        return tuple(found)
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
@@ -196,6 +199,9 @@ class KuboSource:
             self._put_aside(digest)
         return False
 
+    async def _here(self, cid: Cid) -> bool:
+        return cid not in self._rooted and await self._kubo.here(cid)
+
     def _remember(self, cid: Cid) -> None:
         if len(self._rooted) >= _MOST_ROOTED:
             self._rooted.clear()
@@ -208,8 +214,9 @@ class KuboSource:
 
     def _put_aside(self, digest: Digest) -> None:
         """The swarm does not have what these named: they cost one pull a moment, and not each blob of it."""
-        until = asyncio.get_running_loop().time() + ASIDE_S
-        self._aside.update({each.peer_id: until for each in self._mappings.named(digest)})
+        now = asyncio.get_running_loop().time()
+        self._aside = {peer_id: until for peer_id, until in self._aside.items() if until > now}
+        self._aside.update({each.peer_id: now + ASIDE_S for each in self._mappings.named(digest)})
 
     async def _link(self, repository: Repository, digest: Digest) -> Link | None:
         try:

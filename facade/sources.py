@@ -31,7 +31,7 @@ class SourceName(StrEnum):
 class Offer:
     """A source worth asking: peers that name the same CID and size, a file of the IPFS network, or upstream.
 
-    `late`: only where upstream gave nothing, for nobody says that anybody has it.
+    `late`: only where upstream gave nothing, for nobody says that anybody has it, or another is waited for already.
     """
 
     name: SourceName

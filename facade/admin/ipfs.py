@@ -224,9 +224,13 @@ class IpfsByHand:
         return Given(self._block)
 
     async def _block(self, cid: Cid) -> bytes:
+        hidden = False
         try:
+            hidden = (await self._store.block(cid)).visibility is not Visibility.PUBLIC
             return await self._here.block(cid)
         except (NotFoundError, MismatchError) as error:
+            if hidden:  # it is damaged here, and others must not hear of it
+                raise
             trouble: LayermeshError = error
         if self._kubo is not None:
             try:

@@ -13,6 +13,7 @@ from facade.cli.keys import Key
 from facade.cli.tables import AccessTable, Configuration, Listen, TagRule, UpstreamTable, Url, decode
 from node.errors import InvalidError
 
+_LOGIN: Final = re.compile(r"""//[^\s'"]*@""")
 _RULES_AS_JSON: Final = 'JSON such as [{"repositories": ["team/*"], "read": ["*"], "write": ["alice"]}]'
 
 
@@ -66,8 +67,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it is quoted in a refusal: short, on one line."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as it is quoted in a refusal: short, on one line, without the login that a URL may have."""
+    text = str(value).lower() if isinstance(value, bool) else _LOGIN.sub("//...@", repr(value))
     return text if len(text) <= 100 else text[:97] + "..."
 
 

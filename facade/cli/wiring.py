@@ -14,6 +14,7 @@ from cluster.config import ClusterConfig
 from facade.cli.files import read_file
 from facade.cli.guarding import Guarding, check_exposure, read_guarding
 from facade.cli.tables import ClusterTable, Configuration, NodeTable, UpstreamTable, default_data, default_name
+from facade.cli.values import shown
 from facade.settings import Address, FacadeSettings
 from facade.upstream.config import BUILT_IN, Access, Share, UpstreamConfig
 from facade.upstream.credentials import NO_CREDENTIALS, Credentials, CredentialsSource, parse_credentials
@@ -138,7 +139,7 @@ def kubo_endpoint(table: NodeTable) -> Endpoint | None:
             raise InvalidError("[node] ipfs_gateway is for --ipfs kubo=URL: ipfshttpclient reads by the RPC alone")
     url, socket = parse_rpc(rpc)
     if table.ipfs_gateway is not None and URL(table.ipfs_gateway).scheme != "http":
-        raise InvalidError(f"[node] ipfs_gateway = {table.ipfs_gateway!r}: http://HOST:PORT is expected")
+        raise InvalidError(f"[node] ipfs_gateway = {shown(table.ipfs_gateway)}: http://HOST:PORT is expected")
     return Endpoint(
         url,
         socket,

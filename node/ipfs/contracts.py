@@ -100,6 +100,7 @@ class Pinning(Protocol):
 
         Raises:
             NotFoundError: when nobody gave it in time.
+            DeniedError: when it is here, and not for anybody.
             FullError: when the network has no room for it.
             UnreachableError: when the network's daemon gave no answer.
         """

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from node.digest import Digest
+from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.reference import Tag
 from node.repositories import TagSeen
 from node.store import Store
@@ -325,3 +326,16 @@ async def test_a_page_of_a_log_that_was_forgotten_meanwhile_is_not_taken_for_its
         peer.hold(held[2])
         for data in reversed(held):
             await node.holders(Digest.of(data))
+
+
+async def test_what_a_member_says_of_its_daemon_counts_more_than_what_a_stranger_says(tmp_path: Path) -> None:
+    peer_id = "12D3KooWEE1" + "x" * 41
+    async with (
+        machine(tmp_path / "a", "stranger") as stranger,
+        machine(tmp_path / "b", "member", secret=SECRET) as member,
+    ):
+        stranger.cluster.introduce(SwarmPeer(peer_id, ("/ip4/127.0.0.1/tcp/1",)))
+        member.cluster.introduce(SwarmPeer(peer_id, ("/ip4/127.0.0.1/tcp/2",)))
+        async with machine(tmp_path / "c", "c", stranger.url, member.url, secret=SECRET) as node:
+            await until(lambda: sorted(node.alive()) == ["member", "stranger"])
+            assert node.cluster.introduced() == (SwarmPeer(peer_id, ("/ip4/127.0.0.1/tcp/2",)),)

@@ -31,6 +31,8 @@ class FakeGateway:
     """Leaves have other bytes."""
     stalls: bool = False
     """Bodies hang behind their first bytes."""
+    trickles_after: int | None = None
+    """Behind so many bodies, the next come byte by byte."""
     claims: bool = False
     """HEAD says that everything is here."""
     url: URL = field(default_factory=URL)
@@ -73,12 +75,25 @@ class FakeGateway:
         return await self._send(request, block)
 
     async def _send(self, request: web.Request, block: bytes) -> web.StreamResponse:
+        bodies = sum(method == "GET" for method, _ in self.asked)
+        if request.method == "GET" and self.trickles_after is not None and bodies > self.trickles_after:
+            return await self._trickle(request, block)
         if not self.stalls or request.method == "HEAD":
             return web.Response(body=block, content_type=RAW)
         response = web.StreamResponse(headers={"Content-Length": str(len(block))})
         await response.prepare(request)
         await response.write(block[:1])
         await self._over.wait()
+        return response
+
+    async def _trickle(self, request: web.Request, block: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(block))})
+        await response.prepare(request)
+        for byte in block:
+            await response.write(bytes((byte,)))
+            if self._over.is_set():
+                break
+            await asyncio.sleep(0.05)
         return response
 
 

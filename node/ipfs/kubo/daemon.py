@@ -13,6 +13,7 @@ from node.ipfs.kubo.rpc import ANSWER_S
 _WHOLE_S: Final = 2.0
 PIN_STALL_S: Final = 10.0
 _LIST_STALL_S: Final = 10.0
+MOST_PINS: Final = 1_000_000
 
 
 class Commands(Protocol):
@@ -118,10 +119,18 @@ class Daemon:
             return
 
     async def pins(self, named: str) -> AsyncGenerator[tuple[Cid, str], None]:
-        """Every pin whose name holds `named`, with its name; such as this node knows no CIDs for are left out."""
+        """Every pin whose name holds `named`, with its name; such as this node knows no CIDs for are left out.
+
+        Raises:
+            UnreachableError: also when there are more than a million.
+        """
+        count = 0
         lines = self._rpc.lines("pin/ls", stall_s=_LIST_STALL_S, type="recursive", stream="true", name=named)
         async with aclosing(lines):
             async for said in lines:
+                count += 1
+                if count > MOST_PINS:
+                    raise UnreachableError(f"Kubo lists more than {MOST_PINS} pins")
                 try:
                     yield Cid.parse(said["Cid"]), str(said.get("Name") or "")
                 except (InvalidError, KeyError, TypeError, AttributeError):

@@ -15,6 +15,9 @@ from node.errors import MismatchError, NotFoundError, UnreachableError
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
+_UNLIMITED: Final = aiohttp.ClientTimeout(total=None)
+"""A file may take as long as it needs, while it comes."""
+
 
 @asynccontextmanager
 async def open_file(
@@ -40,7 +43,7 @@ async def open_file(
     url = gateway / "ipfs" / str(cid)
     try:
         async with asyncio.timeout(head_s):
-            answer = await session.get(url, headers=headers, allow_redirects=False)
+            answer = await session.get(url, headers=headers, allow_redirects=False, timeout=_UNLIMITED)
     except TimeoutError:
         raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
     except (aiohttp.ClientError, OSError) as error:

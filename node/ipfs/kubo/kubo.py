@@ -7,7 +7,7 @@ here carry a name that says which node made them: only those are ever taken away
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -160,7 +160,14 @@ class OnDaemon(ABC):
         await self._remove(cid, lambda name: self._digest(name) is not None)
 
     async def pin(self, cid: Cid) -> None:
-        """Implements `Pinning.pin`: what others pinned is theirs to keep."""
+        """Implements `Pinning.pin`: what others pinned is theirs to keep.
+
+        Raises:
+            DeniedError: when it is here, and not for anybody: the swarm would hear of it.
+        """
+        with suppress(NotFoundError):
+            if (await self._store.block(cid)).visibility is not Visibility.PUBLIC:
+                raise DeniedError(f"{cid}: only what anybody may have is given to Kubo, or asked for there")
         await self._pin(cid, _BY_HAND)
 
     async def fetch(self, cid: Cid, digest: Digest) -> None:

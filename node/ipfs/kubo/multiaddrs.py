@@ -40,7 +40,9 @@ class SwarmPeer:
             found = _swarm_address(address, peer_id)
             if found is not None and found not in usable:
                 usable.append(found)
-        return cls(peer_id, tuple(usable[:MOST_ADDRESSES]))
+            if len(usable) == MOST_ADDRESSES:
+                break
+        return cls(peer_id, tuple(usable))
 
     def seen_from(self, host: str, *, believed: bool) -> "SwarmPeer":
         """As whoever knows the node beside it at `host` may dial it.
@@ -66,9 +68,13 @@ def gateway_url(value: object, host: str) -> URL:
             continue
         kind, name, port = found.groups()
         reached = _reached(name if not kind.startswith("dns") else None, name, host)
-        if reached is not None:
+        if reached is None:
+            trouble = f"its gateway listens on its own loopback alone ({each}), and this node is elsewhere"
+            continue
+        try:
             return URL.build(scheme="http", host=reached, port=int(port))
-        trouble = f"its gateway listens on its own loopback alone ({each}), and this node is elsewhere"
+        except ValueError:
+            trouble = f"its gateway listens at what is no address ({each})"
     raise InvalidError(trouble)
 
 
@@ -114,6 +120,8 @@ def _swarm_address(text: str, peer_id: str) -> str | None:
 def _seen_from(host: str, address: str, *, believed: bool) -> str | None:
     _, _, text, rest = address.split("/", 3)
     ip = ipaddress.ip_address(text)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return None  # it is dialled as the IPv4 address within, and nobody listens at one written so
     if str(ip) == host.strip("[]") or (ip.is_loopback and _is_loopback(host)):
         return address
     if ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local:

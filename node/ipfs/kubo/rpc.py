@@ -70,14 +70,15 @@ class Rpc:
             As `ask`; also when nothing comes for `stall_s`.
         """
         async with self.post(command, *arguments, within_s=None, options=options) as answer:
-            left = b""
+            left, idle = b"", 0
             while piece := await self._piece(answer, stall_s):
                 *whole, left = (left + piece).split(b"\n")
-                if len(left) > LINE_BYTES:
+                lines = [line for line in whole if line.strip()]
+                idle = 0 if lines else idle + len(piece)
+                if max(len(left), idle) > LINE_BYTES:
                     raise self.foreign(answer)
-                for line in whole:
-                    if line.strip():
-                        yield self._decoded(answer, line)
+                for line in lines:
+                    yield self._decoded(answer, line)
             if left.strip():
                 yield self._decoded(answer, left)
 
@@ -106,9 +107,9 @@ class Rpc:
         try:
             async with asyncio.timeout(within_s or (ANSWER_S if data is None else None)) as limit:
                 async with self._request(url, data, said) as answer:
+                    await self._check(answer)
                     if within_s is None:
                         limit.reschedule(None)
-                    await self._check(answer)
                     yield answer
         except TimeoutError:
             raise UnreachableError(f"Kubo at {self.endpoint} gives no answer: is it frozen?") from None

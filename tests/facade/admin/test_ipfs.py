@@ -1,6 +1,7 @@
 """What `layermesh ipfs` asks the admin listener for, on the wire."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,21 @@ async def test_who_goes_away_in_the_middle_leaves_nothing_running(client: aiohtt
         answer.close()
     await asyncio.sleep(0)
     assert (await got(client, ROOT))[0] == 200
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_for_what_is_private_nobody_else_is_asked_where_it_is_damaged(
+    tmp_path: Path, store: Store, client: aiohttp.ClientSession, elsewhere: FakeKubo, noticed: bool
+) -> None:
+    await store.put(DIGEST, DATA, PRIVATE)
+    elsewhere.keep(DATA)
+    (path,) = [each for each in (tmp_path / "data").rglob("*") if each.is_file() and each.stat().st_size == len(DATA)]
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.write(b"damaged")
+    if not noticed:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    status, body = await got(client, dag_of(DATA).leaf(0).cid)
+    assert status == (404 if noticed else 503) and b"damaged" not in body
+    assert not [each for each in elsewhere.asked if each.startswith("/ipfs/baf")]

@@ -328,3 +328,18 @@ def test_a_login_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path,
     with pytest.raises(LayermeshError, match="login file") as caught:
         read_kubo_login(login)
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LAYERMESH_IPFS", "kubo=http://me:geheim@a.test:5001"),
+        ("LAYERMESH_IPFS", "kubo=ftp://me:ge/heim@a.test"),
+        ("LAYERMESH_IPFS_GATEWAY", "https://me:geheim@a.test"),
+        ("LAYERMESH_GATEWAYS", "http://a.test ftp://me:geheim@b.test"),
+    ],
+)
+def test_a_refusal_quotes_no_login(name: str, value: str) -> None:
+    with pytest.raises(InvalidError) as raised:
+        wire(load({}, {"LAYERMESH_IPFS": "kubo=http://a.test:5001"} | {name: value}), {"HOME": "/home/me"}, root=False)
+    assert "heim" not in str(raised.value) and name.removeprefix("LAYERMESH_").lower() in str(raised.value).lower()

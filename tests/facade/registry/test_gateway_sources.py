@@ -1,5 +1,6 @@
 """A node with IPFS gateways: they come before upstream, are asked for public content alone, and cost a pull nothing."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -115,6 +116,30 @@ async def test_a_gateway_that_misbehaves_costs_no_pull_its_success(
 ) -> None:
     async with beside(tmp_path / "n", registry, gateway, *image.blobs) as node:
         assert set((await pulled(node, image)).values()) <= {"upstream"}
+
+
+@pytest.mark.parametrize("after", [0, 3], ids=["from the first byte on", "behind some leaves"])
+async def test_however_many_gateways_are_too_slow_a_pull_waits_for_them_once(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr("facade.gateways.FIRST_S", 0.5)
+    monkeypatch.setattr("facade.gateways.NEXT_S", 0.5)
+    (layer,) = image.layers
+    slow = [FakeGateway(trickles_after=after) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        for each in slow:
+            each.hold(layer.data)
+            await stack.enter_async_context(fake_gateway(each))
+        urls = tuple(each.url for each in slow)
+        node = await stack.enter_async_context(machine(tmp_path / "n", registry, gateways=urls))
+        await pulled(node, image)
+        await node.landed(layer.digest)
+        await node.store.drop(layer.digest)
+        began = asyncio.get_running_loop().time()
+        answer = await node.blob(layer.digest)
+        assert (answer.data, answer.cut) == (layer.data, False)
+        assert asyncio.get_running_loop().time() - began < 3 * 4.0  # each would have had so long for a block
+        assert any(method == "GET" for each in slow for method, _ in each.asked)
 
 
 async def test_private_content_is_never_asked_for(tmp_path: Path, registry: FakeRegistry, image: FakeImage) -> None:

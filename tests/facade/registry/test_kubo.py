@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cluster import Holder
 from facade.admin.status import ipfs
 from facade.settings import Waits
 from node.cid import Cid
+from node.reference import Repository
+from node.visibility import Visibility
 from tests.facade.machine import QUICK_WAITS, Machine, machine, until
 from tests.facade.members import SECRET
 from tests.fakes.faults import Fault
@@ -252,3 +255,43 @@ async def test_where_there_is_a_secret_only_members_hear_of_a_kubo(tmp_path: Pat
         async with node.session.get(f"{node.mesh}/mesh/v1/hello") as answer:
             assert kubo.peer_id.encode() not in await answer.read()
         assert all(greeting.get("daemon") is None for greeting in stranger.greeted)
+
+
+async def test_however_many_cids_are_named_the_swarm_is_waited_for_once(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+) -> None:
+    layer = image.layers[0]
+    async with (
+        fake_peer(FakePeer(id="a" * 32)) as one,
+        fake_peer(FakePeer(id="b" * 32)) as other,
+        machine(
+            tmp_path / "n",
+            registry,
+            kubo=kubo,
+            waits=replace(QUICK_WAITS, swarm_s=0.25),
+            joins=(str(one.url), str(other.url)),
+        ) as node,
+    ):
+        for liar in (one, other):
+            liar.hold(liar.id.encode() * (len(layer.data) // 32) + b"x" * (len(layer.data) % 32), layer.digest)
+        await until(lambda: node.kubo.kubo.usable and len(node.cluster.named(layer.digest)) == 2)
+        for liar in (one, other):
+            await liar.leave()
+        await until(lambda: not node.cluster.holders(layer.digest))
+        answer = await node.blob(layer.digest)
+        assert (answer.source, answer.data) == ("upstream", layer.data)
+        assert kubo.asked.count("pin/add") == 1
+
+
+async def test_peers_that_were_put_aside_long_ago_are_forgotten(
+    node: Machine, image: FakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facade.ipfs.ASIDE_S", 0.0)
+    monkeypatch.setattr("facade.ipfs.LOOK_S", 0.0)
+    source, digest = node.kubo.source, image.config.digest
+    cid = dag_of(image.config.data).root
+    for number in range(100):  # a stranger has as many ids as it likes
+        liar = Holder(f"{number:032x}", "liar", "http://127.0.0.1:1", cid, 1, False, Visibility.PUBLIC)
+        monkeypatch.setattr(source._mappings, "named", lambda _digest, liar=liar: [liar])
+        assert await source.small(Repository("docker.io", "team/app"), digest, late=False) is None
+    assert len(source._aside) <= 1

@@ -86,6 +86,12 @@ def test_without_a_gateway_that_is_said(value: object) -> None:
         gateway_url(value, "127.0.0.1")
 
 
+@pytest.mark.parametrize("name", ["a:b", ":", "1:2:3"])
+def test_a_gateway_at_what_is_no_host_is_told_of(name: str) -> None:
+    with pytest.raises(InvalidError, match="no address"):
+        gateway_url(f"/dns4/{name}/tcp/8080", "127.0.0.1")
+
+
 def test_a_gateway_on_the_loopback_of_another_machine_is_not_reached() -> None:
     with pytest.raises(InvalidError, match="its own loopback"):
         gateway_url("/ip4/127.0.0.1/tcp/8080", "10.0.0.7")
@@ -113,6 +119,17 @@ def test_a_daemons_addresses_are_those_that_can_be_dialled() -> None:
 def test_of_many_addresses_few_are_kept() -> None:
     many = [f"/ip4/10.0.0.7/tcp/{port}" for port in range(1, 100)]
     assert len(SwarmPeer.parse(PEER, many).addresses) == MOST_ADDRESSES
+    unread = iter(many)
+    SwarmPeer.parse(PEER, unread)
+    assert len(list(unread)) == len(many) - MOST_ADDRESSES  # a daemon's list of a MiB costs no more than a short one
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "node.test"])
+def test_addresses_within_others_are_not_dialled(host: str) -> None:
+    named = ("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:7f00:1", "::ffff:10.0.0.7")
+    peer = SwarmPeer.parse(PEER, [f"/ip6/{address}/tcp/5001" for address in named])
+    for believed in (True, False):
+        assert not peer.seen_from(host, believed=believed).addresses
 
 
 @pytest.mark.parametrize("peer_id", ["", "short", "0" * 52, "1" * 70, "12D3KooW/../x" + "1" * 40])

@@ -123,3 +123,21 @@ async def test_nobody_there_is_unreachable() -> None:
         with pytest.raises(UnreachableError):
             async with open_file(session, URL("http://127.0.0.1:1"), CID, 0, None, head_s=1, stall_s=1):
                 pass
+
+
+async def test_a_file_that_comes_may_take_longer_than_a_request_does_otherwise() -> None:
+    async def steady(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers=NAMED | {"Content-Length": "10"})
+        await response.prepare(request)
+        for _ in range(10):
+            await response.write(b"x")
+            await asyncio.sleep(0.03)
+        return response
+
+    limited = aiohttp.ClientTimeout(total=0.15)  # by default it is five minutes
+    async with (
+        serving(answering(steady)) as base,
+        aiohttp.ClientSession(timeout=limited) as session,
+        open_file(session, base, CID, 0, None, head_s=5.0, stall_s=5.0) as pieces,
+    ):
+        assert b"".join([piece async for piece in pieces]) == b"x" * 10

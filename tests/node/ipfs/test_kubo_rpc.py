@@ -157,3 +157,38 @@ async def test_a_list_that_stops_is_given_up() -> None:
         with pytest.raises(NotFoundError, match="nobody in the swarm gives it"):
             await kubo.daemon.pin(Cid.of(b"x"), "x", stall_s=0.1)
         released.set()
+
+
+@pytest.mark.parametrize(("status", "piece", "words"), [(200, b"\n", "no Kubo RPC"), (500, b"", "gives no answer")])
+async def test_a_list_that_tells_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, status: int, piece: bytes, words: str
+) -> None:
+    monkeypatch.setattr("node.ipfs.kubo.rpc.ANSWER_S", 0.2)
+
+    async def empty(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        while request.transport is not None:
+            await response.write(piece * 4096)
+            await asyncio.sleep(0.001)
+        return response
+
+    async with asyncio.timeout(10), answering(empty) as kubo, aclosing(kubo.daemon.pins("x")) as pins:
+        with pytest.raises(UnreachableError, match=words):
+            await anext(pins)
+
+
+async def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.ipfs.kubo.daemon.MOST_PINS", 1000)
+    line = b'{"Cid": "%s", "Name": "x"}\n' % str(Cid.of(b"x")).encode()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        while True:
+            await response.write(line * 100)
+
+    async with asyncio.timeout(10), answering(endless) as kubo, aclosing(kubo.daemon.pins("x")) as pins:
+        with pytest.raises(UnreachableError, match="more than 1000 pins"):
+            async for _ in pins:
+                pass

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from node.digest import Algorithm, Digest
+from node.errors import DeniedError
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Kubo, Timings, open_kubo
 from node.ipfs.publisher import Publisher
@@ -108,3 +109,17 @@ async def test_one_blob_that_fails_keeps_no_other_from_being_published(store: St
         await until(lambda: publisher.in_step)
         assert fake.pinned.keys() == {dag_of(b"small").root}
         assert "is not published" in str(publisher.trouble)
+
+
+@pytest.mark.parametrize("proof", [MEMBERS, PRIVATE])
+async def test_the_swarm_is_not_asked_by_hand_for_what_is_not_public(
+    store: Store, fake: FakeKubo, proof: Proof
+) -> None:
+    data = content((1 << 20) + 1)
+    holding = await store.put(Digest.of(data), data, proof)
+    async with publishing(store, fake) as (publisher, kubo):
+        await until(lambda: publisher.in_step)
+        for cid in (holding.cid, dag_of(data).leaf(0).cid):
+            with pytest.raises(DeniedError, match="anybody may have"):
+                await kubo.pin(cid)
+        assert "pin/add" not in fake.asked and not fake.pinned
