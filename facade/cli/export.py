@@ -19,7 +19,7 @@ from facade.cli.options import config_option, json_option, key_options
 from facade.cli.progress import Counted, counting
 from facade.cli.showing import plain, show_json, size
 from facade.images.contracts import Body
-from facade.images.folder import open_folder_layout, unpack
+from facade.images.folder import alone_in, open_folder_layout, unpack
 from facade.images.packing import pack
 from facade.images.taking import Image, Known, dag_of, index_of, small_files, walk
 from facade.images.tree import Path as LayoutPath
@@ -185,9 +185,9 @@ def _dag(admin: Address, image: Image, digest: Digest) -> Dag:
 
 def _to_folder(admin: Address, images: Sequence[Image], folder: Path, *, show: bool) -> _Report:
     sizes = {digest: length for image in images for digest, length in image.contents.sizes.items()}
-    index = encode_index([(image.name, image.contents.root) for image in images], _others(folder, images))
-    files = Known(small_files(images, index), _FromNode(admin, images))
-    with counting("writing", sum(sizes.values()), show=show) as writing:
+    with alone_in(folder), counting("writing", sum(sizes.values()), show=show) as writing:
+        index = encode_index([(image.name, image.contents.root) for image in images], _others(folder, images))
+        files = Known(small_files(images, index), _FromNode(admin, images))
         unpack(folder, sizes, files, index, writing.more)
     return _Report(folder, sum(sizes.values()), writing)
 
