@@ -13,7 +13,7 @@ from node.errors import UnreachableError
 from node.traversal import Piece
 from node.varint import varint
 
-_AT_ONCE_BYTES: Final = 2 * 1024 * 1024
+_AT_ONCE_BYTES: Final = 1024 * 1024
 _AT_ONCE: Final = 256
 
 

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from node import serve
 from node.car import CarReader, header_naming
 from node.catalog import Visibility
 from node.cid import Cid
@@ -251,6 +252,36 @@ async def test_a_client_that_goes_leaves_nothing_open(store: Store, sent: list[i
             assert len(await archive(session, f"/ipfs/{dag.root}?format=car")) == 5
 
 
+async def test_clients_that_read_nothing_are_few_and_are_cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_WALKS", 1)
+    data = content(16 * MIB)
+    path = f"/ipfs/{(await store.put(Digest.of(data), data, PUBLIC)).cid}"
+    async with (
+        serving(gateway_routes(store, lambda _request, _visibility: True)) as base,
+        aiohttp.ClientSession(base) as session,
+    ):
+        reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
+        writer.write(f"GET {path}?format=car HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        status, body, _ = await read(session, f"{path}?format=car")
+        assert (status, b"ask again later" in body) == (503, True)
+        assert (await read(session, f"{path}?format=raw"))[0] == 200  # blocks are no walks
+        writer.transport.abort()
+        monkeypatch.setattr(serve, "STALL_S", 0.1)
+        async with asyncio.timeout(20):
+            while (await read(session, f"{path}?format=car&dag-scope=block"))[0] != 200:
+                await asyncio.sleep(0.02)
+        reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
+        writer.write(f"GET {path}?format=car HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(20):
+            while (await read(session, f"{path}?format=car&dag-scope=block"))[0] != 200:
+                await asyncio.sleep(0.02)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(17 * MIB)
+        writer.close()
+
+
 async def test_a_strict_gateway_answers_with_what_can_be_verified_alone(store: Store, dag: Dag) -> None:
     routes = gateway_routes(store, lambda _request, _visibility: True, strict=True)
     async with serving(routes) as base, aiohttp.ClientSession(base) as session:
@@ -267,3 +298,13 @@ async def test_other_methods_and_service_workers_are_refused(client: aiohttp.Cli
         async with client.request(method, f"/ipfs/{dag.root}/x") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
     assert (await read(client, f"/ipfs/{dag.root}", Service_Worker="script"))[0] == 400
+
+
+@pytest.mark.parametrize("form", ["raw", "car"])
+async def test_caches_give_what_was_answered_to_a_member_to_nobody_else(
+    client: aiohttp.ClientSession, tree: None, form: str
+) -> None:
+    path = f"/ipfs/{FILE.cid}?format={form}"
+    assert (await read(client, path))[2]["Cache-Control"] == "public, max-age=29030400, immutable"
+    said = (await read(client, path, Authorization="Layermesh-Mac x"))[2]["Cache-Control"]
+    assert said == "private, max-age=29030400, immutable"
