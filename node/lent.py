@@ -15,8 +15,10 @@ from node.holding import digest_of, key_of
 from node.reference import Repository
 from node.unixfs import LEAF_BYTES
 
-LENT: Final = Repository("localhost", "Kubo")
-"""For whom such blobs are fetched; a registry's names have no capitals, so nothing else ever comes from there."""
+LENT: Final = Repository("Kubo", "Kubo")
+"""For whom such blobs are fetched. No registry is known by a name with capitals: so nothing else ever comes from there,
+and no operator shares it.
+"""
 MOST_AWAITED: Final = 32
 _AWAITED: Final = "awaited_for_kubo"
 _IS_LENT: Final = (

@@ -3,6 +3,7 @@
 It answers from what is here and asks nobody else. What `may_read` refuses is answered as if it were not here.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Final
@@ -38,12 +39,19 @@ from node.traversal import BrokenDagError, Dags, Entity, Held, NoSuchNameError, 
 MayRead = Callable[[web.Request, Visibility], bool]
 OnSent = Callable[[int, web.Request], None]
 Chunks = AsyncGenerator[bytes, None] | AsyncGenerator[bytearray, None]
+Sent = AsyncGenerator[bytes | bytearray, None]
 Encode = Callable[[AsyncGenerator[Piece, None]], Chunks]
 MAX_SEGMENTS: Final = 64
+MOST_WALKS: Final = 64
+"""So many archives, and files that are no blobs here, are sent at once: each has 2 MiB in memory or more, whose client
+does not read.
+"""
+STALL_S: Final = 60.0
+"""A client that takes no piece of those within this time is cut."""
 _PROBE: Final = Name(Inline(Codec.RAW, b""))
 """`node.cid.IDENTITY_PROBE`, which is answered however it is asked for."""
 _NOT_HERE: Final = "not here\n"
-_IMMUTABLE: Final = "public, max-age=29030400, immutable"
+_IMMUTABLE: Final = "max-age=29030400, immutable"
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -65,6 +73,7 @@ class _Gateway:
         self._may_read = may_read
         self._on_sent = on_sent
         self._strict = strict
+        self._walks = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Parse, ask, answer."""
@@ -192,21 +201,30 @@ class _Gateway:
             if asked.is_known or request.method == hdrs.METH_HEAD:
                 await anext(pieces, None)
                 return await asked.empty(response)
-            async with aclosing(encode(pieces)) as chunks:
-                first = await anext(chunks, None)
-                await asked.described(response).prepare(request)
-                await self._send(request, response, head + bytes(first or b""), chunks)
+            if self._walks >= MOST_WALKS:
+                raise UnreachableError("as much is sent as can be at once; ask again later")
+            self._walks += 1
+            try:
+                async with aclosing(encode(pieces)) as chunks:
+                    ahead: list[bytes | bytearray] = [head, await anext(chunks, b"")]
+                    await asked.described(response).prepare(request)
+                    await self._send(request, response, _behind(ahead, chunks))
+            finally:
+                self._walks -= 1
         return response
 
-    async def _send(self, request: web.Request, response: web.StreamResponse, first: bytes, chunks: Chunks) -> None:
+    async def _send(self, request: web.Request, response: web.StreamResponse, chunks: Sent) -> None:
         sent = 0
         try:
-            await response.write(first)
-            sent = len(first)
             async for chunk in chunks:
-                await response.write(chunk)
+                async with asyncio.timeout(STALL_S):
+                    await response.write(chunk)
                 sent += len(chunk)
             await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the client takes no bytes") from None
         except LayermeshError as error:
             _log.warning("answer cut", path=request.rel_url.raw_path[:200], reason=str(error))
             if request.transport is not None:
@@ -240,13 +258,18 @@ class _Asked:
     def _tag(self) -> str:
         return etag(self.question, self.path, str(self.target.name))
 
+    @property
+    def _audience(self) -> str:
+        """Who a cache may give the answer to: nobody else, where the client may have proved that it is a member."""
+        return "private" if hdrs.AUTHORIZATION in self.request.headers else "public"
+
     def described(self, response: web.StreamResponse) -> web.StreamResponse:
         """The answer, with what is said of it."""
         name = str(self.target.name)
         about = {
             hdrs.CONTENT_TYPE: content_type(self.question),
             hdrs.ETAG: self._tag,
-            hdrs.CACHE_CONTROL: _IMMUTABLE,
+            hdrs.CACHE_CONTROL: f"{self._audience}, {_IMMUTABLE}",
             hdrs.CONTENT_DISPOSITION: disposition(self.question, name),
             hdrs.CONTENT_LOCATION: f"{self.path}?{self.question.location}" if self.question.location else None,
             hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
@@ -263,6 +286,15 @@ class _Asked:
         await self.described(response).prepare(self.request)
         await response.write_eof()
         return response
+
+
+async def _behind(ahead: list[bytes | bytearray], chunks: Chunks) -> Sent:
+    """What is at hand, which is not kept any longer than others, and then the rest."""
+    while ahead:
+        if piece := ahead.pop(0):
+            yield piece
+    async for chunk in chunks:
+        yield chunk
 
 
 async def _all(*walks: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:

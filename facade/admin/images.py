@@ -69,7 +69,13 @@ class Progress(msgspec.Struct, omit_defaults=True):
     status: int = 0
 
 
-class Digests(msgspec.Struct, forbid_unknown_fields=True):
+class Sizes(msgspec.Struct, forbid_unknown_fields=True):
+    """Some blobs by their digests, and how long they are said to be."""
+
+    sizes: dict[str, int]
+
+
+class Digests(msgspec.Struct):
     """Some blobs."""
 
     digests: list[str]
@@ -198,8 +204,8 @@ class WholeImages:
 
     async def lacking(self, request: web.Request) -> web.Response:
         """Those of some blobs whose bytes have to be brought before an image that names them is entered."""
-        asked = await _body(request, Digests)
-        lacking = await self._admitting.lacking([Digest.parse(text) for text in asked.digests])
+        asked = await _body(request, Sizes)
+        lacking = await self._admitting.lacking({Digest.parse(text): size for text, size in asked.sizes.items()})
         return _json(Digests([str(digest) for digest in lacking]))
 
     async def admit(self, request: web.Request) -> web.Response:

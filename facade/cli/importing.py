@@ -85,7 +85,7 @@ def _admit(admin: Address, images: Sequence[Brought], *, public: bool, checked: 
 def _bring(admin: Address, layout: Layout, images: Sequence[Brought], *, show: bool) -> Counted:
     """Send what the node lacks; what it has is verified here, as the rest is there."""
     sizes = {digest: length for image in images for digest, length in image.sizes.items()}
-    lacking = set(_lacking(admin, list(sizes)))
+    lacking = set(_lacking(admin, sizes))
     with counting("reading", sum(sizes.values()), show=show) as reading:
         for digest, length in sizes.items():
             if digest not in lacking:
@@ -132,10 +132,11 @@ def _line(block: Whole | Part) -> dict[str, object]:
     return {"cid": block.cid.raw, "within": str(block.digest), "offset": block.offset, "length": block.length}
 
 
-def _lacking(admin: Address, digests: Sequence[Digest]) -> Iterator[Digest]:
+def _lacking(admin: Address, sizes: Mapping[Digest, int]) -> Iterator[Digest]:
+    digests = list(sizes)
     for at in range(0, len(digests), _AT_ONCE):
-        some = [str(digest) for digest in digests[at : at + _AT_ONCE]]
-        yield from map(Digest.parse, _post(admin, "/api/images/lacking", {"digests": some})["digests"])
+        some = {str(digest): sizes[digest] for digest in digests[at : at + _AT_ONCE]}
+        yield from map(Digest.parse, _post(admin, "/api/images/lacking", {"sizes": some})["digests"])
 
 
 def _post(admin: Address, target: str, question: Mapping[str, object]) -> Any:

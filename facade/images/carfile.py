@@ -1,6 +1,7 @@
 """Layouts in CAR files: where each block is, is looked up first; a block is verified whenever it is read."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path as FilePath
@@ -81,10 +82,12 @@ def open_car(file: FilePath) -> Iterator[CarLayout]:
         InvalidError: when it is none, or has a block that is not read.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO is not waited for
     except OSError as error:
         raise InvalidError(f"{error.strerror}") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InvalidError("no plain file, whose blocks could be read in any order")
         root, start = _root(descriptor)
         yield CarLayout(descriptor, root, _places(descriptor, start))
     except OSError as error:

@@ -1,6 +1,7 @@
 """Layouts in folders: nothing is read or written by way of a symbolic link."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,10 +99,31 @@ def _pieces(file: int, path: Path, size: int) -> Iterator[bytes]:
         yield piece
 
 
+@contextmanager
+def alone_in(folder: FilePath) -> Iterator[None]:
+    """Let no other command write a layout to a folder, which is made when it is not there.
+
+    Raises:
+        InvalidError: when another one does.
+        FullError: when it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidError(f"{folder}: another command writes it now") from None
+        except OSError as error:
+            raise FullError(f"{folder}: it cannot be written: {error.strerror or error}") from None
+        yield
+
+
 def unpack(
     folder: FilePath, blobs: Mapping[Digest, int], files: Files, index: bytes, told: Callable[[int], None]
 ) -> None:
-    """Write a layout to a folder, made when it is not there; the index, which makes the images seen, comes last.
+    """Write a layout to a folder where nobody else does; the index, which makes the images seen, comes last.
 
     `blobs` are given with their sizes. Those that are there already and right stay. `told` hears of bytes.
 
@@ -110,7 +132,6 @@ def unpack(
         LayermeshError: when the bytes of a blob are not to be had.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _write(folder / LAYOUT_FILE, (LAYOUT,))
         with open_folder_layout(folder) as layout:
             for digest, size in blobs.items():

@@ -14,6 +14,9 @@ from node.manifest import MAX_MANIFEST_BYTES
 
 MOST_WHOLE_BYTES: Final = 64 * 1024 * 1024
 """So much may the catalog keep of one layout; one whose leaves are no raw blocks, and that is larger, has more."""
+MOST_READ_BYTES: Final = 4 * MOST_WHOLE_BYTES
+_EACH_BYTES: Final = 128
+"""What a block or an entry costs at least, however short it is."""
 
 
 def foreign_blocks(blocks: files.Blocks, root: BlockName, blobs: Mapping[Digest, int]) -> Iterator[Whole | Part]:
@@ -39,16 +42,21 @@ def _all(
     blocks: files.Blocks, root: BlockName, names: Mapping[tuple[str, ...], Digest], sizes: Mapping[Digest, int]
 ) -> Iterator[Whole | Part]:
     waiting: list[tuple[tuple[str, ...], BlockName]] = [((), root)]
+    work = _Work()
     while waiting:
         path, block = waiting.pop()
         digest = names.get(path)
         if digest is None and _is_folder(path):
             if isinstance(block, Cid):
                 yield Whole(block, blocks(block))
-            waiting += [((*path, name), child) for name, child in files.directory(blocks, block).items()]
+            entries = files.directory(blocks, block)
+            work.done(len(entries), 0)
+            waiting += [((*path, name), child) for name, child in entries.items()]
             continue
         offset = 0
         for each in files.walk(blocks, block, MAX_MANIFEST_BYTES if digest is None else sizes[digest]):
+            if digest is None:  # a blob's path comes once, and its size bounds the walk
+                work.done(1, len(each.data))
             if isinstance(each.name, Inline):
                 pass  # it is in the block that links to it
             elif digest is not None and each.name.codec is Codec.RAW:
@@ -61,3 +69,16 @@ def _all(
 def _is_folder(path: tuple[str, ...]) -> bool:
     """Layouts have no other folders than these; whatever else is in one is a file."""
     return path == () or (path[0] == BLOBS and len(path) < 3)
+
+
+class _Work:
+    """What reading a layout may still cost besides its blobs: a few blocks can be linked to ever so often."""
+
+    def __init__(self) -> None:
+        self._left = MOST_READ_BYTES
+
+    def done(self, count: int, length: int) -> None:
+        """Raises: InvalidError, when more was read than any layout has."""
+        self._left -= count * _EACH_BYTES + length
+        if self._left < 0:
+            raise InvalidError(f"more than {MOST_READ_BYTES} bytes would be read that are no part of its images")

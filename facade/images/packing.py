@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path as FilePath
@@ -34,7 +35,7 @@ def pack(tree: Tree, files: Files, file: FilePath, told: Callable[[int], None]) 
     """
     partial = partial_of(file)
     try:
-        with partial.open("a+b", buffering=0) as target, ExitStack() as stack:
+        with open(partial, "a+b", buffering=0, opener=_open_plain) as target, ExitStack() as stack:
             _lock(target, file)
             packer = _Packer(files, target, told, stack)
             size = packer.run(tree)
@@ -124,11 +125,22 @@ class _Packer:
         self._told(length)
 
 
+def _open_plain(path: str, flags: int) -> int:
+    """Open what an earlier run may have left: by way of no link that somebody else put there, and no FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 def _lock(target: IO[bytes], file: FilePath) -> None:
+    """Raises: InvalidError, when another command writes the file, or just gave it its name."""
     try:
         fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        mine, there = os.fstat(target.fileno()), partial_of(file).lstat()
+    except (BlockingIOError, FileNotFoundError):
         raise InvalidError(f"{file}: another command writes it now") from None
+    if not os.path.samestat(mine, there):
+        raise InvalidError(f"{file}: another command writes it now")
+    if not stat.S_ISREG(mine.st_mode) or mine.st_nlink > 1:
+        raise InvalidError(f"{partial_of(file)}: something else than what an earlier command left; remove it")
 
 
 def _sync_folder(folder: FilePath) -> None:

@@ -1,7 +1,7 @@
 """Images that an operator brings as files: their bytes come first, and nobody sees them before all are here."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -56,9 +56,21 @@ class Admitting:
         self._manifests = manifests
         self._clock = clock
 
-    async def lacking(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Those whose bytes have to be brought: what is hidden here counts as not here, unless it was brought."""
-        return [digest for digest in digests if not await self._is_here(digest)]
+    async def lacking(self, sizes: Mapping[Digest, int]) -> list[Digest]:
+        """Those of some blobs, of which a file says the sizes, whose bytes have to be brought.
+
+        What is hidden here counts as not here, unless it was brought.
+
+        Raises:
+            InvalidError: when one that is here has another size.
+        """
+        found = []
+        for digest, size in sizes.items():
+            if not await self._is_here(digest):
+                found.append(digest)
+            elif (holding := await self._store.find(digest)) is not None and holding.size != size:
+                raise InvalidError(f"{digest}: the image says {size} bytes, it has {holding.size}")
+        return found
 
     async def check(self, brought: Brought) -> None:
         """Whether an image may be called that; before any of its bytes are brought.

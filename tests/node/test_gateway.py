@@ -2,20 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from node import serve
 from node.car import CarReader, header_naming
 from node.catalog import Visibility
-from node.cid import Cid
+from node.cid import Cid, Codec
+from node.dagpb import Kind
 from node.digest import Digest
 from node.serve import gateway_routes
 from node.store import Store
 from node.unixfs import Dag
 from tests.node.contents import MIB, PRIVATE, PUBLIC, content
-from tests.node.dags import directory, file, identity, keep, leaf, names_of, shard
+from tests.node.dags import directory, field, file, identity, keep, leaf, names_of, pb_node, shard
 from tests.node.gateways import serving
 
 DATA = content(3 * MIB + 5)
@@ -232,6 +235,33 @@ async def test_sizes_that_lie_end_an_answer_with_a_reason(client: aiohttp.Client
         assert (status, b"says that it has" in body) == (500, True)
 
 
+_EMPTY = directory({})
+_SHORT = {
+    "a directory as a part of a file": (file([(A.cid.raw, 4), (_EMPTY.cid.raw, 3)]), A, _EMPTY),
+    "one within a CID": (file([(A.cid.raw, 4), (identity(_EMPTY.data, Codec.DAG_PB), 3)]), A),
+    "only that": (file([(_EMPTY.cid.raw, 3)]), _EMPTY),
+    "a part without bytes": (file([(A.cid.raw, 4), (leaf(b"").cid.raw, 3)]), A, leaf(b"")),
+}
+
+
+@pytest.mark.parametrize("what", _SHORT)
+async def test_a_file_with_fewer_bytes_than_it_says_is_never_taken_for_whole(
+    client: aiohttp.ClientSession, store: Store, what: str
+) -> None:
+    """Else a client waits for the rest, or takes the next answer for it."""
+    name = await keep(store, *_SHORT[what])
+    for query in ("", "?format=car&dag-scope=entity"):
+        async with asyncio.timeout(5):
+            with suppress(aiohttp.ClientError):  # behind the first bytes it is cut
+                assert (await read(client, f"/ipfs/{name}{query}"))[0] == 500
+
+
+async def test_a_symlink_is_as_long_as_where_it_points_to(client: aiohttp.ClientSession, store: Store) -> None:
+    name = await keep(store, pb_node(Kind.SYMLINK, [], field(2, b"there"), field(4, 1 << 20)))
+    async with asyncio.timeout(5):
+        assert (await read(client, f"/ipfs/{name}"))[:2] == (200, b"there")
+
+
 async def test_a_client_that_goes_leaves_nothing_open(store: Store, sent: list[int], dag: Dag) -> None:
     gone = asyncio.Event()
 
@@ -251,6 +281,36 @@ async def test_a_client_that_goes_leaves_nothing_open(store: Store, sent: list[i
             assert len(await archive(session, f"/ipfs/{dag.root}?format=car")) == 5
 
 
+async def test_clients_that_read_nothing_are_few_and_are_cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MOST_WALKS", 1)
+    data = content(16 * MIB)
+    path = f"/ipfs/{(await store.put(Digest.of(data), data, PUBLIC)).cid}"
+    async with (
+        serving(gateway_routes(store, lambda _request, _visibility: True)) as base,
+        aiohttp.ClientSession(base) as session,
+    ):
+        reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
+        writer.write(f"GET {path}?format=car HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        status, body, _ = await read(session, f"{path}?format=car")
+        assert (status, b"ask again later" in body) == (503, True)
+        assert (await read(session, f"{path}?format=raw"))[0] == 200  # blocks are no walks
+        writer.transport.abort()
+        monkeypatch.setattr(serve, "STALL_S", 0.1)
+        async with asyncio.timeout(20):
+            while (await read(session, f"{path}?format=car&dag-scope=block"))[0] != 200:
+                await asyncio.sleep(0.02)
+        reader, writer = await asyncio.open_connection(base.host, base.port, limit=1024)
+        writer.write(f"GET {path}?format=car HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(20):
+            while (await read(session, f"{path}?format=car&dag-scope=block"))[0] != 200:
+                await asyncio.sleep(0.02)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(17 * MIB)
+        writer.close()
+
+
 async def test_a_strict_gateway_answers_with_what_can_be_verified_alone(store: Store, dag: Dag) -> None:
     routes = gateway_routes(store, lambda _request, _visibility: True, strict=True)
     async with serving(routes) as base, aiohttp.ClientSession(base) as session:
@@ -267,3 +327,13 @@ async def test_other_methods_and_service_workers_are_refused(client: aiohttp.Cli
         async with client.request(method, f"/ipfs/{dag.root}/x") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
     assert (await read(client, f"/ipfs/{dag.root}", Service_Worker="script"))[0] == 400
+
+
+@pytest.mark.parametrize("form", ["raw", "car"])
+async def test_caches_give_what_was_answered_to_a_member_to_nobody_else(
+    client: aiohttp.ClientSession, tree: None, form: str
+) -> None:
+    path = f"/ipfs/{FILE.cid}?format={form}"
+    assert (await read(client, path))[2]["Cache-Control"] == "public, max-age=29030400, immutable"
+    said = (await read(client, path, Authorization="Layermesh-Mac x"))[2]["Cache-Control"]
+    assert said == "private, max-age=29030400, immutable"

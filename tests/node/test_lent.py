@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from node.catalog import Audience
 from node.cid import Cid
 from node.digest import Digest
 from node.lent import LENT, MOST_AWAITED, LentLeaf
@@ -24,6 +25,17 @@ async def test_what_came_for_the_daemon_is_lent_block_by_block_and_stays_so(tmp_
         assert await store.lent.block(dag.leaf(2).cid) == LentLeaf(dag.root, Digest.of(DATA), 2 * MIB, 5)
         assert await store.lent.block(Cid.of(SMALL)) == LentLeaf(Cid.of(SMALL), Digest.of(SMALL), 0, len(SMALL))
         assert (await store.block(dag.root)).visibility == "private"
+
+
+async def test_what_is_lent_is_shared_with_nobody_whatever_an_operator_shares(tmp_path: Path) -> None:
+    names = {"localhost", LENT.namespace.lower()}  # registries are known by names in small letters
+    async with open_store(tmp_path) as store:
+        await store.put(Digest.of(DATA), DATA, PRIVATE, LENT)
+        await store.lent.lend(Digest.of(DATA))
+    async with open_store(tmp_path, shared=names, granted=dict.fromkeys(names, True)) as store:
+        assert (await store.block(Cid.of(DATA[:MIB]))).visibility == "private"
+        assert not (await store.changes(0, Audience.SHARING)).entries
+        assert await store.lent.block(Cid.of(DATA[:MIB])) is not None
 
 
 async def test_what_came_for_somebody_else_is_not_lent(store: Store) -> None:

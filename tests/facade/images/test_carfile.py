@@ -1,5 +1,6 @@
 """Layouts in CARs: found by whatever order the blocks have, and refused with a reason where one lies."""
 
+import os
 from pathlib import Path as FilePath
 
 import pytest
@@ -143,3 +144,9 @@ def test_a_dag_pb_leaf_and_a_raw_one_of_the_same_bytes_are_one_block(file: FileP
     blocks.write(blocks.folder({"empty": leaf}), file)
     with open_car(file) as layout:
         assert layout.small(("empty",), 9) == b""
+
+
+def test_a_fifo_is_not_waited_for(file: FilePath) -> None:
+    os.mkfifo(file)
+    with pytest.raises(InvalidError, match="no plain file"), open_car(file):
+        pass

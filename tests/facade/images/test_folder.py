@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from facade.images.folder import open_folder_layout, unpack
+from facade.images.folder import alone_in, open_folder_layout, unpack
 from facade.images.taking import Known
 from node.digest import Digest
 from node.errors import FullError, InvalidError, MismatchError
@@ -33,7 +33,8 @@ def written(folder: FilePath) -> dict[tuple[str, ...], bytes]:
 
 def unpacked(folder: FilePath, files: dict[tuple[str, ...], bytes] = FILES) -> None:
     told: list[int] = []
-    unpack(folder, SIZES, Known(files, Nothing()), FILES["index.json",], told.append)
+    with alone_in(folder):
+        unpack(folder, SIZES, Known(files, Nothing()), FILES["index.json",], told.append)
     assert sum(told) == sum(SIZES.values())
 
 
@@ -144,3 +145,11 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: FilePath) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FullError, match="cannot be written"):
         unpacked(tmp_path / "file" / "x")
+
+
+def test_two_commands_do_not_write_to_one_folder(tmp_path: FilePath) -> None:
+    with alone_in(tmp_path / "new"):
+        with pytest.raises(InvalidError, match="another command writes it now"):
+            unpacked(tmp_path / "new")
+        assert not list((tmp_path / "new").iterdir())
+    unpacked(tmp_path / "new")

@@ -66,3 +66,21 @@ def test_a_block_that_was_changed_is_refused() -> None:
     cut.data[cut.leaves[1]] = bytes(300)
     with pytest.raises(MismatchError, match="does not hash"):
         list(foreign_blocks(cut, cut.root, {DIGEST: len(BLOB)}))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_few_blocks_that_are_linked_to_ever_so_often_are_refused(monkeypatch: pytest.MonkeyPatch, deep: bool) -> None:
+    monkeypatch.setattr(foreign, "MOST_READ_BYTES", 200_000)
+    cut, read = Cut(), 0
+
+    def counting(name: BlockName) -> bytes:
+        nonlocal read
+        read += 1
+        return cut(name)
+
+    file = cut.add(encode_node([Link(cut.index, 2, 2)] * 100), Codec.DAG_PB)
+    many = cut.folder({f"{at:03}": file for at in range(500)})
+    root = cut.folder({"blobs": cut.folder({f"{at:03}": many for at in range(500)})}) if deep else many
+    with pytest.raises(InvalidError, match="more than 200000 bytes would be read"):
+        list(foreign_blocks(counting, root, {}))
+    assert read < 2000

@@ -3,9 +3,10 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path as FilePath
+from typing import IO
 
 import pytest
 
@@ -104,6 +105,41 @@ def test_two_commands_do_not_write_one_file(tmp_path: FilePath) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InvalidError, match="another command"):
             pack(TREE, Counting(FILES), tmp_path / "x.car", lambda _: None)
+
+
+def test_a_file_that_another_command_just_finished_is_not_written_to(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, locked = tmp_path / "x.car", fcntl.flock
+
+    def late(target: IO[bytes], how: int) -> None:
+        monkeypatch.undo()
+        partial_of(file).replace(file)  # between our open and our lock
+        locked(target, how)
+
+    partial_of(file).write_bytes(b"what another command wrote")
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(InvalidError, match="another command"):
+        pack(TREE, Counting(FILES), file, lambda _: None)
+    assert file.read_bytes() == b"what another command wrote"
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link])
+def test_nothing_is_written_by_way_of_a_link_that_somebody_put_there(
+    tmp_path: FilePath, plant: Callable[[FilePath, FilePath], None]
+) -> None:
+    victim, file = tmp_path / "victim", tmp_path / "x.car"
+    victim.write_bytes(b"mine")
+    plant(victim, partial_of(file))
+    with pytest.raises((FullError, InvalidError), match=r"x\.car"):
+        pack(TREE, Counting(FILES), file, lambda _: None)
+    assert victim.read_bytes() == b"mine" and not file.exists()
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: FilePath) -> None:
+    os.mkfifo(partial_of(tmp_path / "x.car"))
+    with pytest.raises((FullError, InvalidError), match=r"x\.car"):
+        pack(TREE, Counting(FILES), tmp_path / "x.car", lambda _: None)
 
 
 def test_a_disk_that_is_full_is_said_and_what_was_written_stays(

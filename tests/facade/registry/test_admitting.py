@@ -161,7 +161,7 @@ async def test_a_file_that_names_what_is_hidden_here_does_not_open_it(node: Mach
     """Its bytes came here for a repository that not everybody may read: to name them is not to have them."""
     layer = IMAGE.layers[0]
     await node.store.put(layer.digest, layer.data, None, Repository("ghcr.io", "secret/app"))
-    assert await node.registry.admitting.lacking([layer.digest]) == [layer.digest]
+    assert await node.registry.admitting.lacking({layer.digest: layer.size}) == [layer.digest]
     await bring(node, [blob for blob in all_blobs(IMAGE) if blob != layer])
     with pytest.raises(NotFoundError, match="not brought"):
         await node.registry.admitting.admit(brought(OURS), Visibility.MEMBERS)
@@ -171,11 +171,17 @@ async def test_a_file_that_names_what_is_hidden_here_does_not_open_it(node: Mach
 
 
 async def test_what_was_brought_need_not_come_again(node: Machine) -> None:
-    digests = [blob.digest for blob in all_blobs(IMAGE)]
-    assert await node.registry.admitting.lacking(digests) == digests
+    sizes = {blob.digest: blob.size for blob in all_blobs(IMAGE)}
+    assert await node.registry.admitting.lacking(sizes) == list(sizes)
     await bring(node, [IMAGE.config])
     await node.store.put(IMAGE.layers[0].digest, IMAGE.layers[0].data, Proof(Visibility.PUBLIC))
-    assert await node.registry.admitting.lacking(digests) == [IMAGE.layers[1].digest, IMAGE.manifest.digest]
+    assert await node.registry.admitting.lacking(sizes) == [IMAGE.layers[1].digest, IMAGE.manifest.digest]
+
+
+async def test_a_size_that_lies_of_what_is_here_is_found_before_anything_is_read(node: Machine) -> None:
+    await node.store.put(IMAGE.config.digest, IMAGE.config.data, Proof(Visibility.PUBLIC))
+    with pytest.raises(InvalidError, match=f"says {1 << 60} bytes, it has {IMAGE.config.size}"):
+        await node.registry.admitting.lacking({IMAGE.config.digest: 1 << 60})
 
 
 @pytest.mark.parametrize("repository", [MIRRORED, OURS])

@@ -420,7 +420,7 @@ async def test_a_file_that_names_what_members_share_does_not_open_it(
         for blob in (secret.manifest, secret.config, *secret.layers[1:]):
             await node.store.put(blob.digest, blob.data, None, staged)
         named = Brought(Repository(OWN, "team/app"), Tag("v1"), secret.manifest.digest, secret.manifest.media_type)
-        assert await node.registry.admitting.lacking([layer.digest]) == [layer.digest]
+        assert await node.registry.admitting.lacking({layer.digest: layer.size}) == [layer.digest]
         with pytest.raises(NotFoundError, match="not brought"):
             await node.registry.admitting.admit(named, Visibility.PUBLIC)
         assert (await node.get(f"/v2/team/app/blobs/{layer.digest}")).status == 404
