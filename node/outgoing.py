@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Final
 
 from node.errors import UnreachableError
-from node.traversal import Piece
+from node.traversal import BrokenDagError, Piece
 from node.varint import varint
 
 _AT_ONCE_BYTES: Final = 1024 * 1024
@@ -30,17 +30,26 @@ async def sections(pieces: AsyncIterable[Piece]) -> AsyncGenerator[bytearray, No
 
 
 async def contents(pieces: AsyncIterable[Piece], part: range) -> AsyncGenerator[bytes, None]:
-    """The bytes `part` of the file that these blocks are. Raises as `sections`."""
+    """The bytes `part` of the file that these blocks are.
+
+    Raises:
+        BrokenDagError: when there are fewer, behind what there is.
+        Else as `sections`.
+    """
+    left = len(part)
     async for piece in pieces:
         data = piece.content if piece.content is not None else piece.data
         length = piece.length if data is None else len(data)
         start, stop = max(part.start - piece.at, 0), min(part.stop - piece.at, length)
         if start >= stop:
             continue
+        left -= stop - start
         if data is not None:
             yield data[start:stop]
         else:
             yield await asyncio.to_thread(_read, piece, start, stop)
+    if left:
+        raise BrokenDagError(f"the DAG has {left} bytes less than it says")
 
 
 async def _batches(pieces: AsyncIterable[Piece]) -> AsyncGenerator[list[Piece], None]:

@@ -43,7 +43,9 @@ Sent = AsyncGenerator[bytes | bytearray, None]
 Encode = Callable[[AsyncGenerator[Piece, None]], Chunks]
 MAX_SEGMENTS: Final = 64
 MOST_WALKS: Final = 64
-"""So many archives, and files that are no blobs here, are sent at once: each has up to 4 MiB in memory."""
+"""So many archives, and files that are no blobs here, are sent at once: each has 2 MiB in memory or more, whose client
+does not read.
+"""
 STALL_S: Final = 60.0
 """A client that takes no piece of those within this time is cut."""
 _PROBE: Final = Name(Inline(Codec.RAW, b""))

@@ -267,6 +267,8 @@ class Dags:
         node = await _parsed(name, piece.data or b"")
         if node.kind in (Kind.FILE, Kind.RAW):
             _check_length(visit, _size(node))
+        elif visit.length is not None:
+            raise BrokenDagError(f"{name}: a {node.kind.name.lower()} stands where a part of a file is expected")
         return replace(piece, content=node.data), list(_children(visit, node))
 
     async def _node(self, name: Name) -> PbNode:
@@ -346,7 +348,7 @@ def _size(node: PbNode) -> int:
     Raises:
         BrokenDagError: when there are more than any file has.
     """
-    size = len(node.data) + sum(node.sizes)
+    size = len(node.data) + (sum(node.sizes) if node.kind in (Kind.FILE, Kind.RAW) else 0)
     if size > MAX_SIZE:
         raise BrokenDagError(f"the DAG says that it has {size} bytes")
     return size

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -10,13 +11,14 @@ from aiohttp import web
 from node import serve
 from node.car import CarReader, header_naming
 from node.catalog import Visibility
-from node.cid import Cid
+from node.cid import Cid, Codec
+from node.dagpb import Kind
 from node.digest import Digest
 from node.serve import gateway_routes
 from node.store import Store
 from node.unixfs import Dag
 from tests.node.contents import MIB, PRIVATE, PUBLIC, content
-from tests.node.dags import directory, file, identity, keep, leaf, names_of, shard
+from tests.node.dags import directory, field, file, identity, keep, leaf, names_of, pb_node, shard
 from tests.node.gateways import serving
 
 DATA = content(3 * MIB + 5)
@@ -231,6 +233,33 @@ async def test_sizes_that_lie_end_an_answer_with_a_reason(client: aiohttp.Client
     for query in ("", "?format=car&entity-bytes=0:*"):
         status, body, _ = await read(client, f"/ipfs/{lying}{query}")
         assert (status, b"says that it has" in body) == (500, True)
+
+
+_EMPTY = directory({})
+_SHORT = {
+    "a directory as a part of a file": (file([(A.cid.raw, 4), (_EMPTY.cid.raw, 3)]), A, _EMPTY),
+    "one within a CID": (file([(A.cid.raw, 4), (identity(_EMPTY.data, Codec.DAG_PB), 3)]), A),
+    "only that": (file([(_EMPTY.cid.raw, 3)]), _EMPTY),
+    "a part without bytes": (file([(A.cid.raw, 4), (leaf(b"").cid.raw, 3)]), A, leaf(b"")),
+}
+
+
+@pytest.mark.parametrize("what", _SHORT)
+async def test_a_file_with_fewer_bytes_than_it_says_is_never_taken_for_whole(
+    client: aiohttp.ClientSession, store: Store, what: str
+) -> None:
+    """Else a client waits for the rest, or takes the next answer for it."""
+    name = await keep(store, *_SHORT[what])
+    for query in ("", "?format=car&dag-scope=entity"):
+        async with asyncio.timeout(5):
+            with suppress(aiohttp.ClientError):  # behind the first bytes it is cut
+                assert (await read(client, f"/ipfs/{name}{query}"))[0] == 500
+
+
+async def test_a_symlink_is_as_long_as_where_it_points_to(client: aiohttp.ClientSession, store: Store) -> None:
+    name = await keep(store, pb_node(Kind.SYMLINK, [], field(2, b"there"), field(4, 1 << 20)))
+    async with asyncio.timeout(5):
+        assert (await read(client, f"/ipfs/{name}"))[:2] == (200, b"there")
 
 
 async def test_a_client_that_goes_leaves_nothing_open(store: Store, sent: list[int], dag: Dag) -> None:
