@@ -20,7 +20,7 @@ from facade.cli.progress import Counted, counting
 from facade.cli.showing import plain, show_json, size
 from facade.images.contracts import Body
 from facade.images.folder import alone_in, open_folder_layout, unpack
-from facade.images.packing import pack
+from facade.images.packing import pack, partial_of
 from facade.images.taking import Image, Known, dag_of, index_of, small_files, walk
 from facade.images.tree import Path as LayoutPath
 from facade.images.tree import Tree
@@ -84,10 +84,15 @@ def _check_target(target: Path) -> None:
                 raise InvalidError(f"{target}: the folder that it is to be in is not there")
         elif target.exists() and not target.is_dir():
             raise InvalidError(f"{target}: name a file that ends in {CAR}, or a folder")
-        elif target.is_dir() and any(target.iterdir()) and not (target / LAYOUT_FILE).is_file():
+        elif target.is_dir() and not (target / LAYOUT_FILE).is_file() and set(target.iterdir()) - {_begun(target)}:
             raise InvalidError(f"{target}: the folder is not empty, and no image layout")
     except OSError as error:
         raise InvalidError(f"{target}: {error.strerror}") from None
+
+
+def _begun(folder: Path) -> Path:
+    """What is in a folder at first that a command was killed in."""
+    return partial_of(folder / LAYOUT_FILE)
 
 
 def _image(admin: Address, ref: str, platform: Platform | None) -> Image:

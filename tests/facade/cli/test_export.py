@@ -224,6 +224,15 @@ def test_what_cannot_be_done_is_said_in_one_line(node: Started) -> None:
     assert sorted(path.name for path in (node.home / "folder").iterdir()) == ["mine"]
 
 
+def test_a_folder_in_which_a_command_was_killed_at_once_is_gone_on_with(node: Started) -> None:
+    ref, folder = push(node, OTHER, "team/app", "v1"), node.home / "layout"
+    folder.mkdir()
+    (folder / ".oci-layout.partial").write_bytes(b"{")
+    done = run("export", ref, "layout", "--admin", node.address("admin"), home=node.home)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["blobs", "index.json", "oci-layout"]
+
+
 def test_what_else_a_file_has_and_lies_about_keeps_no_image_from_coming(elsewhere: Started) -> None:
     file = elsewhere.home / "more.car"
     to_car({**layout_of(IMAGE), ("more",): b"more" * 100}, file)
