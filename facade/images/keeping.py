@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from facade.images.taking import dag_of
 from facade.images.tree import Node, Path, Tree
@@ -17,6 +18,9 @@ from node.layout import INDEX_FILE, LAYOUT, LAYOUT_FILE, ImageName, Listed, blob
 from node.store import Store
 from node.unixfs import MAX_BLOCK_BYTES, Dag
 from node.visibility import Proof, Visibility
+
+MOST_OPEN: Final = 64
+"""So many blobs are open at once while their ranges are looked at; a layout may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ async def keep_root(store: Store, images: Sequence[Held], visibility: Visibility
 
 
 class VerifiedParts:
-    """Looks whether blocks are the ranges of blobs that somebody says they are; each blob is opened once."""
+    """Looks whether blocks are the ranges of blobs that somebody says; blobs that come in order are opened once."""
 
     def __init__(self, store: Store, stack: AsyncExitStack, visibility: Visibility) -> None:
         self._store = store
@@ -68,6 +72,9 @@ class VerifiedParts:
             NotFoundError: when the blob is not here.
         """
         if part.digest not in self._files:
+            if len(self._files) == MOST_OPEN:
+                self._files.clear()
+                await self._stack.aclose()
             self._files[part.digest] = await self._stack.enter_async_context(self._store.read(part.digest))
         file = self._files[part.digest]
         if self._visibility.opens_more_than(file.holding.visibility):

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from aiohttp.test_utils import TestServer
 
 from facade.admin.app import _refusing
 from facade.admin.images import WholeImages
+from facade.images import keeping
 from facade.settings import Address
 from facade.upstream.config import Access, UpstreamConfig
 from facade.upstream.credentials import Credentials, Login
 from node.cid import Cid
 from node.digest import Digest
+from node.foreign import Part
 from node.records import RESTORED
 from node.reference import OWN, Repository
 from node.unixfs import build_dag
@@ -239,3 +241,25 @@ async def test_a_blob_that_others_may_not_have_is_not_shown_in_parts(tmp_path: P
         await node.store.put(LAYER.digest, LAYER.data, Proof(Visibility.MEMBERS))
         assert (await keep(client, block(), public=True))[0] == 400
         assert (await keep(client, block()))[0] == 200
+
+
+async def test_few_blobs_are_open_at_once_while_their_ranges_are_looked_at(
+    tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "MOST_OPEN", 2)
+    async with machine(tmp_path / "a", registry) as node, AsyncExitStack() as stack:
+        parts = keeping.VerifiedParts(node.store, stack, Visibility.PUBLIC)
+        for at in range(9):
+            data = b"%d" % at * 100
+            await node.store.put(Digest.of(data), data, Proof(Visibility.PUBLIC))
+            part = Part(Cid.of(data[:10]), Digest.of(data), 0, 10)
+            assert await parts.verified(part) == part
+            assert 1 <= sum("/blobs/" in target for target in _open_files()) <= 2
+
+
+def _open_files() -> list[str]:
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the folder's own
+            links.append(str(link.readlink()))
+    return links
