@@ -1,8 +1,12 @@
 """Writing a file and nothing else: what the disk and fresh memory cost before anybody hashes anything."""
 
+import os
 import time
 from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
+
+from tests.bench.content import MIB
 
 
 def write_plainly(file: Path, data: Iterable[bytes]) -> float:
@@ -18,3 +22,9 @@ def write_plainly(file: Path, data: Iterable[bytes]) -> float:
     seconds = time.perf_counter() - started
     file.unlink()
     return seconds
+
+
+def ready_memory(file: Path, size: int) -> None:
+    """Have memory for `size` bytes of files here, and nothing left to write back: see `write_plainly`."""
+    os.sync()
+    write_plainly(file, repeat(bytes(MIB), size // MIB))

@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.bench.content import MIB, UpstreamStorage
 from tests.bench.context import Bench
+from tests.bench.plain import ready_memory
 from tests.bench.processes import memory_kib
 from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import Server, docker_registry, layermesh
@@ -51,6 +52,7 @@ def files(bench: Bench) -> Iterator[Outcome]:
     for number in range(bench.rounds):
         bench.say(f"import {number}")
         with layermesh(bench.work / f"node-{number}", bench.work) as node:
+            ready_memory(bench.work / "plain", _BYTES)
             runs["import"].append(_run(node, "import", str(car)))
             peak = memory_kib(node.process.pid)["VmHWM"] / 1024
     for name, done in runs.items():

@@ -22,6 +22,7 @@ from node.store import open_store
 from node.visibility import Proof, Visibility
 from tests.bench.content import MIB, Image, UpstreamStorage, pieces
 from tests.bench.context import OURS, Bench, alternate
+from tests.bench.plain import ready_memory
 from tests.bench.pull import Puller
 from tests.bench.push import digest_of
 from tests.bench.rows import Aim, MeasureError, MissingToolError, Outcome, Row
@@ -73,6 +74,7 @@ def read(bench: Bench) -> Iterator[Outcome]:
 
         def ours() -> float:
             file.unlink()
+            ready_memory(bench.work / "plain", _BYTES)
             seconds = _read(node.port, through(image.blob_path(image.layers[0])), "ipfs")
             _until(lambda: file.exists() and _status(node)["in_step"])
             return seconds

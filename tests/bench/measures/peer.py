@@ -2,19 +2,17 @@
 
 import hashlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
-from itertools import repeat
 from pathlib import Path
 from typing import Final
 
 from tests.bench.content import MANIFEST_TYPE, MIB, Image, UpstreamStorage
 from tests.bench.context import Bench
-from tests.bench.plain import write_plainly
+from tests.bench.plain import ready_memory
 from tests.bench.pull import Puller
 from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, through
@@ -84,8 +82,7 @@ def fetch(node: Server, image: Image, work: Path, check: bool) -> float:
             wire.send(through(path), accept=MANIFEST_TYPE)
             wire.head()
             wire.body()
-        os.sync()  # what earlier rounds wrote
-        write_plainly(work / "plain", repeat(bytes(MIB), _MEMORY_BYTES // MIB))
+        ready_memory(work / "plain", _MEMORY_BYTES)
         started = time.perf_counter()
         wire.send(through(image.blob_path(image.layers[0])))
         source = wire.head().headers.get("layermesh-source")
