@@ -81,9 +81,7 @@ class DropLine(msgspec.Struct, frozen=True, array_like=True, tag="drop", forbid_
     digest: Text
 
 
-class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_unknown_fields=True):
-    """A log line: what the node last saw a tag stand for; `lasting` as `TagSeen` has it."""
-
+class _SeenLine(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     seq: Seq
     namespace: Text
     repository: Text
@@ -92,6 +90,11 @@ class TagLine(msgspec.Struct, frozen=True, array_like=True, tag="tag", forbid_un
     media_type: Text
     seen_at: float
     size: Size
+
+
+class TagLine(_SeenLine, frozen=True, tag="tag"):
+    """A log line: what the node last saw a tag stand for; `lasting` as `TagSeen` has it."""
+
     lasting: bool = False
 
 
@@ -106,17 +109,8 @@ class SharedLine(msgspec.Struct, frozen=True, array_like=True, tag="shared", for
     size: Size
 
 
-class SharedTagLine(msgspec.Struct, frozen=True, array_like=True, tag="shared-tag", forbid_unknown_fields=True):
+class SharedTagLine(_SeenLine, frozen=True, tag="shared-tag"):
     """A log line: what the node last saw a tag of a repository stand for whose content it shares."""
-
-    seq: Seq
-    namespace: Text
-    repository: Text
-    tag: Text
-    digest: Text
-    media_type: Text
-    seen_at: float
-    size: Size
 
 
 class RecordLine(msgspec.Struct, frozen=True, array_like=True, tag="record", forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from facade.admin.bodies import HEADERS, json_answer, status_of
 from facade.admin.images import WholeImages
 from facade.admin.ipfs import IpfsByHand
 from facade.admin.own import OwnRepositories
@@ -16,12 +17,10 @@ from facade.admin.where import Where
 from facade.hosts import guard
 from facade.metrics import CLIENT_GONE
 from facade.settings import Address
-from node.errors import DeniedError, InvalidError, LayermeshError, NotFoundError
+from node.errors import InvalidError, LayermeshError
 
 log = structlog.get_logger(__name__)
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _PATHS: Final = "/api/status, /api/peers, /api/where?ref=, /metrics, /livez or /readyz"
-_STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
 def admin_app(
@@ -62,31 +61,31 @@ class _Admin:
 
     async def livez(self, _: web.Request) -> web.Response:
         """The process is up."""
-        return _json({"live": True})
+        return json_answer({"live": True})
 
     async def readyz(self, _: web.Request) -> web.Response:
         """The listeners serve and the store is open."""
         reason = self._node.readiness.reason
-        return _json({"ready": True}) if reason is None else _error(503, reason)
+        return json_answer({"ready": True}) if reason is None else _error(503, reason)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus' text."""
         body, content_type = await self._node.metrics.expose(request.headers.get("Accept", ""))
-        return web.Response(body=body, headers=_HEADERS | {"Content-Type": content_type})
+        return web.Response(body=body, headers=HEADERS | {"Content-Type": content_type})
 
     async def status(self, _: web.Request) -> web.Response:
         """The node at a glance."""
-        return _json(await status(self._node))
+        return json_answer(await status(self._node))
 
     async def peers(self, _: web.Request) -> web.Response:
         """Every peer."""
-        return _json({"peers": peers(self._node)})
+        return json_answer({"peers": peers(self._node)})
 
     async def where(self, request: web.Request) -> web.Response:
         """Where an image or blob is."""
         match request.query.getall("ref", []):
             case [asked] if asked:
-                return _json(await self._where.answer(asked, time.time()))
+                return json_answer(await self._where.answer(asked, time.time()))
         raise InvalidError("the parameter ref is expected once: an image reference or a digest")
 
     @web.middleware
@@ -111,7 +110,7 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         return _error(error.status, error.reason)
     except LayermeshError as error:
-        return _error(next(status for kind, status in _STATUS if isinstance(error, kind)), str(error))
+        return _error(status_of(error), str(error))
     except ConnectionError as error:
         log.debug("the client has gone", path=request.path[:200], why=str(error))
         return web.Response(status=CLIENT_GONE)
@@ -120,10 +119,6 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return _error(500, "this is a bug of layermesh; its log has the details")
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), headers=_HEADERS, content_type="application/json")
-
-
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     body = msgspec.json.encode({"error": message})
-    return web.Response(status=status, body=body, headers=_HEADERS | (headers or {}), content_type="application/json")
+    return web.Response(status=status, body=body, headers=HEADERS | (headers or {}), content_type="application/json")

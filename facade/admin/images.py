@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from facade.admin.asked import parse_brought, parse_named
-from facade.admin.own import pieces
+from facade.admin.bodies import json_answer, read_json, status_of
 from facade.flight import Flight
 from facade.images.keeping import VerifiedParts, keep_root
 from facade.registry.admitting import Admitting, Brought
@@ -26,12 +26,9 @@ from node.reference import OWN, Reference, Repository, Tag
 from node.store import Store
 from node.visibility import Proof, Visibility
 
-MOST_BODY_BYTES: Final = 8 * 1024 * 1024
 AT_ONCE: Final = 3
 """So many blobs are fetched at the same time, as runtimes do."""
 _TELL_S: Final = 0.3
-_Asked = TypeVar("_Asked", bound=msgspec.Struct)
-_STATUS: Final = ((InvalidError, 400), (NotFoundError, 404), (LayermeshError, 503))
 
 
 class ManifestReport(msgspec.Struct):
@@ -159,16 +156,16 @@ class WholeImages:
                 raise NotFoundError(f"{text}: {error}; {hint}") from None
             kind = next(kind for kind in (NotFoundError, DeniedError, UnreachableError) if isinstance(error, kind))
             raise kind(f"{text}: {error}") from None
-        return _json(_report(repository, selector if isinstance(selector, Tag) else None, found))
+        return json_answer(_report(repository, selector if isinstance(selector, Tag) else None, found))
 
     async def manifest(self, request: web.Request) -> web.Response:
         """A manifest of a repository by its digest."""
         repository, digest = _repository(request), Digest.parse(request.query.get("digest", ""))
-        return _json(_report(repository, None, await self._images.manifest(repository, digest)))
+        return json_answer(_report(repository, None, await self._images.manifest(repository, digest)))
 
     async def fetch(self, request: web.Request) -> web.StreamResponse:
         """Have blobs of a repository here; tells how it goes on, a line of JSON at a time."""
-        asked = await _body(request, BlobsAsked)
+        asked = await read_json(request, BlobsAsked)
         repository = Repository.parse(asked.namespace, asked.repository)
         digests = [Digest.parse(text) for text in asked.digests]
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "Content-Type": "application/x-ndjson"})
@@ -191,7 +188,7 @@ class WholeImages:
         dag = await self._store.dag(digest)
         if dag is None:
             raise NotFoundError(f"{digest}: it is not here any more")
-        return _json(DagReport(dag.size, dag.leaves))
+        return json_answer(DagReport(dag.size, dag.leaves))
 
     async def blob(self, request: web.Request) -> web.StreamResponse:
         """The bytes of a blob that is here, or of a part."""
@@ -204,26 +201,26 @@ class WholeImages:
 
     async def lacking(self, request: web.Request) -> web.Response:
         """Those of some blobs whose bytes have to be brought before an image that names them is entered."""
-        asked = await _body(request, Sizes)
+        asked = await read_json(request, Sizes)
         lacking = await self._admitting.lacking({Digest.parse(text): size for text, size in asked.sizes.items()})
-        return _json(Digests([str(digest) for digest in lacking]))
+        return json_answer(Digests([str(digest) for digest in lacking]))
 
     async def admit(self, request: web.Request) -> web.Response:
         """Enter images, each whole or not at all."""
-        asked = await _body(request, ImagesBrought)
+        asked = await read_json(request, ImagesBrought)
         images = [self._brought(line) for line in asked.images]
         for image in images:
             await self._admitting.check(image)
         visibility = Visibility.PUBLIC if asked.public else Visibility.MEMBERS
         names = [str(ImageName(image.repository, image.tag)) for image in images]
         if asked.checked:
-            return _json(Names(names))
+            return json_answer(Names(names))
         held = [await self._admitting.admit(image, visibility) for image in images]
-        return _json(Names(names, str(await keep_root(self._store, held, visibility))))
+        return json_answer(Names(names, str(await keep_root(self._store, held, visibility))))
 
     async def blocks(self, request: web.Request) -> web.Response:
         """Keep the blocks of a layout whose images were entered, by its own root."""
-        asked = await _body(request, ForeignBlocks)
+        asked = await read_json(request, ForeignBlocks)
         root = Cid.from_raw(asked.root)
         visibility = Visibility.PUBLIC if asked.public else Visibility.MEMBERS
         async with AsyncExitStack() as stack:
@@ -232,7 +229,7 @@ class WholeImages:
         await self._store.foreign.keep(root, blocks)
         if asked.whole:
             await self._store.foreign.finish(root, Proof(visibility))
-        return _json({"kept": len(blocks)})
+        return json_answer({"kept": len(blocks)})
 
     def _brought(self, line: BroughtLine) -> Brought:
         name = parse_brought(line.name, self._facade)
@@ -296,7 +293,7 @@ def _outcome(task: asyncio.Task[None], received: int) -> Progress:
         return Progress(received, done=True)
     if not isinstance(error, LayermeshError):
         raise error
-    return Progress(received, error=str(error), status=next(code for kind, code in _STATUS if isinstance(error, kind)))
+    return Progress(received, error=str(error), status=status_of(error))
 
 
 def _repository(request: web.Request) -> Repository:
@@ -308,22 +305,5 @@ def _report(repository: Repository, tag: Tag | None, found: Manifest) -> Manifes
     return ManifestReport(repository.namespace, repository.name, text, found.media_type, str(found.digest), found.data)
 
 
-async def _body(request: web.Request, kind: type[_Asked]) -> _Asked:
-    body = bytearray()
-    async for piece in pieces(request):
-        body += piece
-        if len(body) > MOST_BODY_BYTES:
-            raise InvalidError(f"the body has more than {MOST_BODY_BYTES} bytes")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise InvalidError(f"the body: {error}") from None
-
-
 def _line(progress: Progress) -> bytes:
     return msgspec.json.encode(progress) + b"\n"
-
-
-def _json(value: object) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=msgspec.json.encode(value), headers=headers, content_type="application/json")

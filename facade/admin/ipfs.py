@@ -9,20 +9,18 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from facade.admin.own import MOST_BLOB_BYTES, pieces
+from facade.admin.bodies import json_answer, keep_blob, status_of
 from facade.admin.status import IpfsReport, ipfs
 from facade.gateways import Gateways
 from facade.kubo import RunningKubo
 from node.cid import Cid
-from node.digest import Digest
-from node.errors import DeniedError, InvalidError, LayermeshError, MismatchError, NotFoundError
+from node.errors import InvalidError, LayermeshError, MismatchError, NotFoundError
 from node.holding import Holding
 from node.ipfs.contracts import Network, Pin
 from node.ipfs.embedded import Embedded
 from node.ipfs.unixfs import Given, list_directory, open_by_blocks
 from node.naming import Name
 from node.reference import Repository
-from node.source import Wanted
 from node.store import Store
 from node.traversal import Dags
 from node.visibility import Proof, Visibility
@@ -32,7 +30,6 @@ ADDED: Final = Repository("localhost", "ipfs")
 """For whom files are kept that were added by hand; no registry has this name."""
 _TELL_S: Final = 1.0
 _COUNT_S: Final = 3.0
-_STATUS: Final = ((InvalidError, 400), (DeniedError, 403), (NotFoundError, 404), (LayermeshError, 503))
 
 
 class Added(msgspec.Struct):
@@ -126,7 +123,7 @@ class IpfsByHand:
                 found = await self._pins()
             published = sum(pin.digest is not None for pin in found.values())
             by_hand = len(found) - published
-        return _json(NetworkReport(ipfs(self._kubo), self._gateway, self._store.stats.blobs, published, by_hand))
+        return json_answer(NetworkReport(ipfs(self._kubo), self._gateway, self._store.stats.blobs, published, by_hand))
 
     async def files(self, request: web.Request) -> web.StreamResponse:
         """Everything that is here, and what the network keeps besides, a line of JSON for each."""
@@ -136,7 +133,7 @@ class IpfsByHand:
         """What a directory has."""
         name = await self._named(request)
         entries = await list_directory(self._source(), name)
-        return _json(Directory(str(name), [Entry(each.name, each.cid, each.tsize) for each in entries]))
+        return json_answer(Directory(str(name), [Entry(each.name, each.cid, each.tsize) for each in entries]))
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """The bytes of a file, or of a part, each of a block that was verified; cut where they end too early."""
@@ -162,23 +159,13 @@ class IpfsByHand:
 
     async def add(self, request: web.Request) -> web.Response:
         """Keep a file, for the members of the cluster or for anybody, and offer it to the network."""
-        digest = Digest.parse(request.query.get("digest", ""))
         visibility = Visibility.PUBLIC if request.query.get("public") == "true" else Visibility.MEMBERS
-        size = request.content_length
-        if size is None or size > MOST_BLOB_BYTES:
-            raise InvalidError(f"{digest}: a Content-Length of at most {MOST_BLOB_BYTES} is expected")
-        async with self._store.ingest(Wanted(ADDED, digest, size)) as ingest:
-            offset = 0
-            async for piece in pieces(request):
-                await ingest.write(offset, piece)
-                offset += len(piece)
-            await ingest.commit(Proof(visibility))
-        await self._store.sync(digest)
+        digest = await keep_blob(request, self._store, ADDED, Proof(visibility))
         holding = await self._store.find(digest)
         if holding is None:
             raise NotFoundError(f"{digest}: it was here, and is not any more")
         note = await self._offer(holding)
-        return _json(Added(str(digest), str(holding.cid), holding.size, holding.visibility, note))
+        return json_answer(Added(str(digest), str(holding.cid), holding.size, holding.visibility, note))
 
     async def pin(self, request: web.Request) -> web.StreamResponse:
         """Have the network keep a file, fetched from whoever has it; says every second that it goes on."""
@@ -275,8 +262,7 @@ async def _lines(request: web.Request, lines: AsyncIterator[Line]) -> web.Stream
                 await response.write(_encoded(line))
             await response.write(_encoded(Line(done=True)))
         except LayermeshError as error:
-            status = next(code for kind, code in _STATUS if isinstance(error, kind))
-            await response.write(_encoded(Line(error=str(error), status=status)))
+            await response.write(_encoded(Line(error=str(error), status=status_of(error))))
     return response
 
 
@@ -299,8 +285,3 @@ def _number(request: web.Request, name: str) -> int | None:
 
 def _encoded(line: Line) -> bytes:
     return msgspec.json.encode(line) + b"\n"
-
-
-def _json(value: object) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=msgspec.json.encode(value), headers=headers, content_type="application/json")

@@ -1,22 +1,19 @@
 """What `layermesh backup` and `restore` ask for: the records and bytes of own repositories."""
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
-from aiohttp import ClientError, web
+from aiohttp import web
 
+from facade.admin.bodies import json_answer, keep_blob, read_json
 from facade.registry.near import Bringing
 from node.digest import Digest
 from node.errors import InvalidError, NotFoundError, UnreachableError
 from node.http import FileRange
 from node.records import RESTORED, Content, Kind, Record
 from node.reference import OWN, Repository, Tag
-from node.source import Wanted
 from node.store import Store
 
-MOST_BODY_BYTES: Final = 8 * 1024 * 1024
-MOST_BLOB_BYTES: Final = 1 << 40
 _RESTORED: Final = Repository(OWN, RESTORED)
 
 
@@ -53,7 +50,7 @@ class OwnRepositories:
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise InvalidError("after: a number is expected")
         records, following = await self._store.owned.page(int(text))
-        return _json(Page([_line(record) for record in records], following))
+        return json_answer(Page([_line(record) for record in records], following))
 
     async def blob(self, request: web.Request) -> web.StreamResponse:
         """A blob's bytes, fetched from other members first where it is not here.
@@ -76,48 +73,17 @@ class OwnRepositories:
 
     async def put_blob(self, request: web.Request) -> web.Response:
         """Keep a blob of a backup, unless it is here."""
-        digest = Digest.parse(request.query.get("digest", ""))
-        size = request.content_length
-        if size is None or size > MOST_BLOB_BYTES:
-            raise InvalidError(f"{digest}: a Content-Length of at most {MOST_BLOB_BYTES} is expected")
-        async with self._store.ingest(Wanted(_RESTORED, digest, size)) as ingest:
-            offset = 0
-            async for piece in pieces(request):
-                await ingest.write(offset, piece)
-                offset += len(piece)
-            await ingest.commit()
-        await self._store.sync(digest)
-        return _json({"size": size})
+        await keep_blob(request, self._store, _RESTORED)
+        return json_answer({"size": request.content_length})
 
     async def restore(self, request: web.Request) -> web.Response:
         """Enter records whose blobs are here, as if they were pushed now."""
-        body = bytearray()
-        async for piece in pieces(request):
-            body += piece
-            if len(body) > MOST_BODY_BYTES:
-                raise InvalidError(f"records: at most {MOST_BODY_BYTES} bytes at once")
-        try:
-            page = msgspec.json.decode(body, type=Page)
-        except msgspec.DecodeError as error:
-            raise InvalidError(f"records: {error}") from None
+        page = await read_json(request, Page)
         records = [_record(line) for line in page.records]
         needed = {each.content.digest for each in records if each.content and each.kind is not Kind.TAG}
         if missing := await self._store.missing(sorted(needed, key=str)):
             raise NotFoundError(f"{sorted(map(str, missing))[0]}: its bytes are to be restored before what names them")
-        return _json({"restored": await self._store.owned.restore(records)})
-
-
-async def pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """A body as it comes.
-
-    Raises:
-        InvalidError: when it breaks off.
-    """
-    try:
-        while piece := await request.content.readany():
-            yield piece
-    except ClientError as error:
-        raise InvalidError(f"the body broke off: {error}") from None
+        return json_answer({"restored": await self._store.owned.restore(records)})
 
 
 def _line(record: Record) -> Line:
@@ -149,8 +115,3 @@ def _record(line: Line) -> Record:
     subject = Digest.parse(line.subject) if line.subject else None
     content = Content(digest, line.size, line.media_type, line.artifact_type, subject)
     return Record(Repository.parse(OWN, line.repository).name, line.kind, name, content, 0, "")
-
-
-def _json(value: object) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=msgspec.json.encode(value), headers=headers, content_type="application/json")

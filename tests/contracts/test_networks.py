@@ -1,7 +1,7 @@
 """Every IPFS network, held to the same contract."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +13,7 @@ from node.ipfs.embedded import Embedded
 from node.ipfs.gateway import GatewayClient
 from node.ipfs.ipfshttpclient.network import open_ipfshttpclient
 from node.ipfs.kubo.endpoint import Endpoint
-from node.ipfs.kubo.kubo import Timings, open_kubo
+from node.ipfs.kubo.kubo import OnDaemon, Timings, open_kubo
 from node.ipfs.reading import GatewayReading
 from node.serve import gateway_routes
 from node.store import Store, open_store
@@ -24,6 +24,7 @@ from tests.kubo.daemon import Kubo
 from tests.node.gateways import serving
 
 QUICK = Timings(swarm_s=0.5, pin_stall_s=0.5)
+Opener = Callable[[Store, Endpoint, Timings], AbstractAsyncContextManager[OnDaemon]]
 
 
 class TestEmbedded(NetworkContract):
@@ -35,17 +36,21 @@ class TestEmbedded(NetworkContract):
             yield Published(Embedded(store), store)
 
 
+@asynccontextmanager
+async def on_daemon(folder: Path, endpoint: Endpoint, opened: Opener) -> AsyncIterator[Published]:
+    """A store that is published by a daemon, which was looked at once."""
+    async with open_store(folder) as store, opened(store, endpoint, QUICK) as network:
+        await network.health()
+        yield Published(network, store)
+
+
 class TestKubo(DaemonContract):
     """A real Kubo."""
 
     @pytest.fixture
     async def network(self, tmp_path: Path, kubo: Kubo) -> AsyncIterator[Published]:
-        async with (
-            open_store(tmp_path / "data") as store,
-            open_kubo(store, Endpoint(kubo.rpc, gateway=kubo.gateway), QUICK) as network,
-        ):
-            await network.health()
-            yield Published(network, store)
+        async with on_daemon(tmp_path / "data", Endpoint(kubo.rpc, gateway=kubo.gateway), open_kubo) as published:
+            yield published
 
 
 class TestIpfsHttpClient(DaemonContract):
@@ -53,12 +58,8 @@ class TestIpfsHttpClient(DaemonContract):
 
     @pytest.fixture
     async def network(self, tmp_path: Path, kubo: Kubo) -> AsyncIterator[Published]:
-        async with (
-            open_store(tmp_path / "data") as store,
-            open_ipfshttpclient(store, Endpoint(kubo.rpc), QUICK) as network,
-        ):
-            await network.health()
-            yield Published(network, store)
+        async with on_daemon(tmp_path / "data", Endpoint(kubo.rpc), open_ipfshttpclient) as published:
+            yield published
 
 
 class TestFakeKubo(DaemonContract):
@@ -66,13 +67,8 @@ class TestFakeKubo(DaemonContract):
 
     @pytest.fixture
     async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
-        async with (
-            fake_kubo() as fake,
-            open_store(tmp_path / "data") as store,
-            open_kubo(store, Endpoint(fake.rpc), QUICK) as network,
-        ):
-            await network.health()
-            yield Published(network, store)
+        async with fake_kubo() as fake, on_daemon(tmp_path / "data", Endpoint(fake.rpc), open_kubo) as published:
+            yield published
 
 
 class TestIpfsHttpClientOnFakeKubo(DaemonContract):
@@ -82,11 +78,9 @@ class TestIpfsHttpClientOnFakeKubo(DaemonContract):
     async def network(self, tmp_path: Path) -> AsyncIterator[Published]:
         async with (
             fake_kubo() as fake,
-            open_store(tmp_path / "data") as store,
-            open_ipfshttpclient(store, Endpoint(fake.rpc), QUICK) as network,
+            on_daemon(tmp_path / "data", Endpoint(fake.rpc), open_ipfshttpclient) as published,
         ):
-            await network.health()
-            yield Published(network, store)
+            yield published
 
 
 class _Behind(Embedded):
