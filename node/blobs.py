@@ -9,6 +9,8 @@ from secrets import token_hex
 from typing import Final
 
 from node.catalog import Holding
+from node.cid import Cid, Codec
+from node.digest import Algorithm, Digest
 from node.errors import LayermeshError, MismatchError
 from node.growing import Growing
 from node.source import LeafWriter, Wanted
@@ -18,6 +20,8 @@ from node.workers import Pulse, Workers
 
 Keep = Callable[[Wanted, Path, Dag, Proof | None, Visibility], Awaitable[Holding]]
 """Takes a verified file into the store."""
+Computed = Callable[[Digest], Awaitable[tuple[Cid, int] | None]]
+"""The CID and size that this node computed of a blob's bytes when it had them; None where it never did."""
 _QUICK_BYTES: Final = 8 * LEAF_BYTES
 """A DAG of so few leaves is built sooner than a thread is asked to."""
 
@@ -46,13 +50,14 @@ class Ingest:
     Readers may follow `prefix` and read from `fileno()` (dup it). After `restart()` the file and `epoch` are new.
     """
 
-    def __init__(self, wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> None:
+    def __init__(self, wanted: Wanted, folder: Path, workers: Workers, keep: Keep, computed: Computed) -> None:
         self.wanted = wanted
         self.epoch = 0
         """How often the bytes were thrown away; what was read in another epoch is worth nothing."""
         self._folder = folder
         self._workers = workers
         self._keep = keep
+        self._computed = computed
         self._pulse = Pulse()
         self._holding: Holding | None = None
         self._growing = self._begin()
@@ -101,6 +106,9 @@ class Ingest:
         Only a promise about whole leaves that one source writes to an ingest without bytes is taken; in all other cases
         the leaves are hashed as ever, for a wrong mapping must not be kept, and this returns None. See `LeafSink`.
 
+        Where this node computed the CID of these bytes itself, leaves that threads write are not hashed again for the
+        digest: whatever has the CID has the digest.
+
         Raises:
             MismatchError: when `dag` has another size than was promised.
             FullError: when no file could be made.
@@ -110,7 +118,7 @@ class Ingest:
         while not growing.begun:
             growing.check()
             await self._pulse.wait()
-        trusted = growing.trust(dag)
+        trusted = growing.trust(dag, proven=await self._proves(dag))
         self._pulse.beat()
         return partial(growing.place, dag) if trusted else None
 
@@ -202,6 +210,13 @@ class Ingest:
         while not growing.closed:
             await self._pulse.wait()
 
+    async def _proves(self, dag: Dag) -> bool:
+        """Whether bytes that have this DAG are those of the digest."""
+        digest = self.wanted.digest
+        if dag.root.codec is Codec.RAW:  # one leaf, which is hashed as the whole is
+            return digest.algorithm is Algorithm.SHA256 and dag.root.hash.hex() == digest.hex
+        return await self._computed(digest) == (dag.root, dag.size)
+
     async def _uncrowded(self, growing: Growing) -> None:
         while growing.crowded:
             growing.check()
@@ -218,13 +233,15 @@ class Ingest:
 
 
 @asynccontextmanager
-async def ingesting(wanted: Wanted, folder: Path, workers: Workers, keep: Keep) -> AsyncIterator[Ingest]:
+async def ingesting(
+    wanted: Wanted, folder: Path, workers: Workers, keep: Keep, computed: Computed
+) -> AsyncIterator[Ingest]:
     """An ingest, whose file is made when its first bytes come: they are written at once, and wait for it.
 
     The file is gone on exit unless it was committed. When none can be made, the first wait for it (`write`, `flushed`,
     `verified`, `commit`) raises `FullError`.
     """
-    ingest = Ingest(wanted, folder, workers, keep)
+    ingest = Ingest(wanted, folder, workers, keep, computed)
     try:
         yield ingest
     finally:

@@ -60,6 +60,8 @@ class Growing:
         self._catching_up = False
         """Whether bytes that had come long before are hashed: nobody waits for those, and memory keeps none."""
         self._trusted: Dag | None = None
+        self._proven = False
+        """Whether leaves of the DAG that is trusted need no digest besides: this node knows the whole by its root."""
         self._placing = 0
         self._lock = Lock()
         self._tell = tell = Nudge(self._settle)
@@ -146,15 +148,16 @@ class Growing:
         self._distrust()
         self._advance()
 
-    def trust(self, dag: Dag) -> bool:
-        """Spare the leaf hashes, and let threads `place` leaves.
+    def trust(self, dag: Dag, *, proven: bool) -> bool:
+        """Spare the leaf hashes, and let threads `place` leaves; with `proven`, which says that what has this DAG has
+        the digest, spare that as well for as long as nothing else is put.
 
         False, and all is hashed as ever, when bytes came before: they were not verified against `dag`.
         """
         self.expect(dag.size)
         if self._claimed.end:
             return False
-        self._trusted = dag
+        self._trusted, self._proven = dag, proven
         return True
 
     def place(self, dag: Dag, offset: int, leaf: memoryview) -> None:
@@ -172,7 +175,8 @@ class Growing:
             self._placing += 1
         try:
             _write_all(self.fileno(), offset, [leaf], len(leaf))
-            self._recent.add(offset, leaf)
+            if not self._proven:
+                self._recent.add(offset, leaf)
         except OSError as error:
             raise self._full(error) from None
         finally:
@@ -194,6 +198,8 @@ class Growing:
         self._claimed.add(offset, offset + length)
         self._put_bytes += length
         self._wrote(offset, length)
+        if self._proven:
+            self._advance()
         self._pulse.beat()
 
     def put(self, offset: int, data: Piece) -> None:
@@ -209,6 +215,7 @@ class Growing:
             raise MismatchError(f"{self._digest}: bytes up to {stop} came, but its size is {self.size}")
         if offset % LEAF_BYTES or (stop % LEAF_BYTES and stop != self.size):
             self._distrust()  # sources that verify leaves write whole leaves
+        self._proven = False  # those that threads do not write are promised, not proved
         frozen = data if isinstance(data, bytes) else bytes(data)
         for start, end in self._claimed.gaps(offset, stop):
             self._claimed.add(start, end)
@@ -251,6 +258,8 @@ class Growing:
 
     @property
     def _hashed_upto(self) -> int:
+        if self._proven:
+            return self.prefix
         return self._digest_pass.done if self._spared_leaves else min(self._digest_pass.done, self._leaf_pass.done)
 
     @property
@@ -265,7 +274,7 @@ class Growing:
         if self._trusted is None:
             return
         with self._lock:
-            self._trusted = None
+            self._trusted, self._proven = None, False
             if self._placing:  # a leaf would land on bytes that somebody else brings, and that are hashed by then
                 self.failure = MismatchError(f"{self._digest}: two sources wrote at once")
         self._recent.clear()  # leaves that never landed are among it: others' bytes may take their place in the file
@@ -293,17 +302,17 @@ class Growing:
         if self._queue:
             self._writing.go_on()
         self._hash_on()
-        if self.whole and self._digest_pass.done == self.size and not self.verified:
+        if self.whole and (self._proven or self._digest_pass.done == self.size) and not self.verified:
             self._judge()
 
     def _hash_on(self) -> None:
-        if self._digest_pass.worthwhile(self.prefix, self.whole):
+        if not self._proven and self._digest_pass.worthwhile(self.prefix, self.whole):
             self._digesting.go_on()
         if not self._spared_leaves and self._leaf_pass.worthwhile(self.prefix, self.whole):
             self._leafing.go_on()
 
     def _judge(self) -> None:
-        if self._digest is not None and self._digest_pass.agrees(self._digest):
+        if self._proven or (self._digest is not None and self._digest_pass.agrees(self._digest)):
             self.verified = True
         else:
             self.failure = MismatchError(f"{self._digest}: the {self.size} bytes that came hash to something else")

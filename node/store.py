@@ -224,7 +224,8 @@ class Store:
 
     def ingest(self, wanted: Wanted) -> AbstractAsyncContextManager[Ingest]:
         """Begin to write a blob; what is not committed is gone on exit. That no file can be made shows when writing."""
-        return ingesting(wanted, self._shelf.folder.incoming, self._shelf.workers, self._shelf.keep)
+        shelf = self._shelf
+        return ingesting(wanted, shelf.folder.incoming, shelf.workers, shelf.keep, self.dropped)
 
     async def put(
         self, digest: Digest, data: bytes, proof: Proof | None = None, repository: Repository = _NO_REPOSITORY

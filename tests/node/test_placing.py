@@ -137,6 +137,70 @@ async def test_the_file_stays_open_while_a_leaf_is_written(store: Store) -> None
                 await asyncio.sleep(0.01)
 
 
+async def known(store: Store, data: bytes = DATA) -> None:
+    """A blob that was here: the store remembers which CID it computed of it."""
+    await store.put(Digest.of(data), data)
+    await store.drop(Digest.of(data))
+
+
+def hashed(ingest: Ingest) -> int:
+    return ingest._growing._digest_pass.done
+
+
+async def test_leaves_under_a_cid_that_this_node_computed_are_hashed_once(store: Store) -> None:
+    await known(store)
+    async with store.ingest(wanted(DATA)) as ingest:
+        place = await trusted(ingest)
+        for index in (5, 3, 0, 1, 4, 2):
+            await put_leaf(ingest, place, index)
+        await ingest.verified()
+        assert (await ingest.commit()).cid == dag_of(DATA).root
+        assert not hashed(ingest)
+    async with store.read(Digest.of(DATA)) as blob:
+        assert os.pread(blob.fileno(), len(DATA), 0) == DATA
+
+
+async def test_the_one_leaf_of_a_small_blob_is_hashed_once(store: Store) -> None:
+    data = DATA[: MIB - 5]
+    async with store.ingest(wanted(data)) as ingest:
+        await put_leaf(ingest, await trusted(ingest, data), 0, data)
+        await ingest.commit()
+        assert not hashed(ingest)
+
+
+@pytest.mark.parametrize("other", [DATA[:-1] + b"x", DATA[:-1]], ids=["other bytes", "another size"])
+async def test_another_cid_than_this_node_computed_proves_nothing(store: Store, other: bytes) -> None:
+    await known(store)
+    async with store.ingest(wanted(DATA, sized=False)) as ingest:
+        place = await trusted(ingest, other)
+        with pytest.raises(MismatchError, match="hash to something else"):
+            for index in range(6):
+                await put_leaf(ingest, place, index, other)
+            await ingest.commit()
+
+
+async def test_what_another_source_brings_is_hashed_whatever_was_proved_before(store: Store) -> None:
+    await known(store)
+    async with store.ingest(wanted(DATA)) as ingest:
+        await put_leaf(ingest, await trusted(ingest), 0)
+        ingest.expect(len(DATA))
+        with pytest.raises(MismatchError, match="hash to something else"):
+            for at in range(MIB, len(DATA), MIB):
+                await ingest.write(at, bytes(len(DATA[at : at + MIB])))
+            await ingest.commit()
+
+
+async def test_what_no_thread_placed_is_hashed_though_its_leaves_are_promised(store: Store) -> None:
+    await known(store)
+    async with store.ingest(wanted(DATA)) as ingest:
+        place = await trusted(ingest)
+        for index in range(5):
+            await put_leaf(ingest, place, index)
+        with pytest.raises(MismatchError, match="hash to something else"):
+            await ingest.write(5 * MIB, bytes(7))
+            await ingest.commit()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small tmpfs: run the tests as root")
 async def test_a_full_disk_is_said_to_who_places(tmp_path: Path) -> None:
     data = content(16 * MIB)
