@@ -54,6 +54,8 @@ class Limits:
     requests_in_flight: int = 4
     """Range requests of one fetch, all peers together."""
     requests_per_peer: int = 2
+    leaves_per_request: int = 16
+    """As many leaves a range request asks for at most; so that none runs far ahead, and others can take over."""
 
 
 @dataclass(frozen=True, slots=True)

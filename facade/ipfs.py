@@ -32,6 +32,8 @@ LOOK_S: Final = 0.25
 LATE_LOOK_S: Final = 1.5
 """How long it may take where upstream failed, and nobody else is left."""
 
+_LEAVES_AT_ONCE: Final = 64
+"""Kubo reads some MiB beyond the end of each range that it is asked for: with ranges of 16, as much again."""
 _PINNED_S: Final = 0.5
 _MOST_ROOTED: Final = 4096
 
@@ -90,7 +92,7 @@ Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
 
 def by_gateway(kubo: Kubo) -> Read:
     """Leaves are parts of the file that its gateway gives, several at once."""
-    at_hand = Swarm(kubo.reading, Timings(), Limits(), _SILENT)
+    at_hand = Swarm(kubo.reading, Timings(), Limits(leaves_per_request=_LEAVES_AT_ONCE), _SILENT)
     afar = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)  # in order, behind the pin of it
 
     async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-PIECE_LEAVES: Final = 16
-WINDOW_LEAVES: Final = 64
+WINDOW_PIECES: Final = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +29,7 @@ class Piece:
 class Plan:
     """The work of one fetch: leaves `first` to `count`."""
 
-    def __init__(self, first: int, count: int, hedge_s: float) -> None:
+    def __init__(self, first: int, count: int, hedge_s: float, piece_leaves: int) -> None:
         self._count = count
         self._frontier = first
         self._next = first
@@ -38,6 +37,7 @@ class Plan:
         self._returned: list[tuple[int, int]] = []
         self._active: list[Piece] = []
         self._hedge_s = hedge_s
+        self._piece_leaves = piece_leaves
         self._leaf_s = 0.0
 
     @property
@@ -102,7 +102,8 @@ class Plan:
             if start < stop:
                 return start, stop
         start = self._next
-        stop = min(start + PIECE_LEAVES, self._count, self._frontier + WINDOW_LEAVES)
+        ahead = self._frontier + WINDOW_PIECES * self._piece_leaves
+        stop = min(start + self._piece_leaves, self._count, ahead)
         if start < stop:
             self._next = stop
         return start, stop

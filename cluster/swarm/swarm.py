@@ -136,7 +136,8 @@ class _Fetch:
         """Fetch the leaves."""
         if self._sink.prefix >= dag.size:
             return
-        plan = Plan(self._sink.prefix // LEAF_BYTES, dag.leaf_count, self._swarm.timings.hedge_s)
+        hedge_s, most = self._swarm.timings.hedge_s, self._swarm.limits.leaves_per_request
+        plan = Plan(self._sink.prefix // LEAF_BYTES, dag.leaf_count, hedge_s, most)
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in range(self._slots(dag)):

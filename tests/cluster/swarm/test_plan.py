@@ -6,7 +6,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.swarm.plan import PIECE_LEAVES, WINDOW_LEAVES, Piece, Plan
+from cluster.swarm.plan import WINDOW_PIECES, Piece, Plan
+
+PIECE_LEAVES = 16
 
 
 def take(plan: Plan, worker: int, now: float = 0.0) -> Piece:
@@ -22,14 +24,14 @@ def drain(plan: Plan, piece: Piece, now: float = 0.0) -> None:
 
 
 def test_pieces_ascend_and_stay_within_the_window() -> None:
-    plan = Plan(0, 100, 0.5)
+    plan = Plan(0, 100, 0.5, PIECE_LEAVES)
     pieces = [plan.take(worker, 0.0) for worker in range(6)]
     starts = [piece.at for piece in pieces if piece is not None]
-    assert starts == list(range(0, WINDOW_LEAVES, PIECE_LEAVES))
+    assert starts == list(range(0, WINDOW_PIECES * PIECE_LEAVES, PIECE_LEAVES))
 
 
 def test_it_goes_on_from_what_is_here() -> None:
-    plan = Plan(7, 9, 0.5)
+    plan = Plan(7, 9, 0.5, PIECE_LEAVES)
     piece = plan.take(0, 0.0)
     assert piece is not None
     assert (piece.at, piece.stop) == (7, 9)
@@ -38,7 +40,7 @@ def test_it_goes_on_from_what_is_here() -> None:
 
 
 def test_what_a_lost_connection_left_is_fetched_next() -> None:
-    plan = Plan(0, 100, 0.5)
+    plan = Plan(0, 100, 0.5, PIECE_LEAVES)
     first, second = plan.take(0, 0.0), plan.take(1, 0.0)
     assert first is not None
     assert second is not None
@@ -50,7 +52,7 @@ def test_what_a_lost_connection_left_is_fetched_next() -> None:
 
 
 def test_a_lagging_piece_is_shared_and_no_leaf_is_lost() -> None:
-    plan = Plan(0, PIECE_LEAVES, 0.5)
+    plan = Plan(0, PIECE_LEAVES, 0.5, PIECE_LEAVES)
     slow = plan.take(0, 0.0)
     assert slow is not None
     assert plan.take(0, 1.0) is None, "not with itself"
@@ -63,7 +65,7 @@ def test_a_lagging_piece_is_shared_and_no_leaf_is_lost() -> None:
 
 
 def test_a_piece_that_is_being_written_does_not_lag() -> None:
-    plan = Plan(0, PIECE_LEAVES, 0.5)
+    plan = Plan(0, PIECE_LEAVES, 0.5, PIECE_LEAVES)
     piece = plan.take(0, 0.0)
     assert piece is not None
     piece.stop = piece.at + 2
@@ -72,7 +74,7 @@ def test_a_piece_that_is_being_written_does_not_lag() -> None:
 
 
 def test_of_a_halved_piece_nothing_goes_that_comes_already() -> None:
-    plan = Plan(0, 8, hedge_s=0.5)
+    plan = Plan(0, 8, 0.5, PIECE_LEAVES)
     busy = take(plan, 0)
     busy.held = 6
     other = take(plan, 1)
@@ -80,7 +82,7 @@ def test_of_a_halved_piece_nothing_goes_that_comes_already() -> None:
 
 
 def test_leaves_that_were_taken_together_do_not_lag_while_one_is_written() -> None:
-    plan = Plan(0, 4, hedge_s=0.5)
+    plan = Plan(0, 4, 0.5, PIECE_LEAVES)
     piece = take(plan, 0)
     plan.came(piece, 1.0)
     plan.done(piece, math.inf)
@@ -90,7 +92,7 @@ def test_leaves_that_were_taken_together_do_not_lag_while_one_is_written() -> No
 
 
 def test_a_leaf_that_others_brought_is_not_taken_from_a_lagging_connection_again() -> None:
-    plan = Plan(0, 40, hedge_s=0.5)
+    plan = Plan(0, 40, 0.5, PIECE_LEAVES)
     slow = take(plan, 0)
     other = take(plan, 1, 10.0)
     assert (other.at, slow.stop) == (0, 1)
@@ -101,7 +103,7 @@ def test_a_leaf_that_others_brought_is_not_taken_from_a_lagging_connection_again
 
 
 def test_the_last_piece_is_halved_for_an_idle_connection() -> None:
-    plan = Plan(0, 8, 0.5)
+    plan = Plan(0, 8, 0.5, PIECE_LEAVES)
     piece = plan.take(0, 0.0)
     half = plan.take(1, 0.0)
     assert piece is not None
@@ -113,7 +115,7 @@ def test_the_last_piece_is_halved_for_an_idle_connection() -> None:
 @given(st.integers(0, 40), st.integers(1, 120), st.integers(1, 5), st.integers(0, 2**32))
 def test_whatever_connections_do_every_leaf_comes(first: int, more: int, workers: int, seed: int) -> None:
     count, now, order = first + more, 0.0, random.Random(seed)
-    plan = Plan(first, count, 0.5)
+    plan = Plan(first, count, 0.5, PIECE_LEAVES)
     held: dict[int, Piece] = {}
     came: set[int] = set()
     for _ in range(20_000):
