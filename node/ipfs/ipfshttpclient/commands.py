@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -15,9 +16,10 @@ from node.cid import Cid
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.ipfshttpclient.calls import Call, Threads
 from node.ipfs.ipfshttpclient.transport import Client
-from node.ipfs.kubo.adding import PROFILE, SETTLE_S, STALL_S, ReadAt, named
+from node.ipfs.kubo.adding import PROFILE, SETTLE_S, SHORT, STALL_S, named
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, LINE_BYTES, MOST_BYTES, no_rpc, one_line
+from node.sending import HasFileno
 from node.unixfs import MAX_BLOCK_BYTES
 
 T = TypeVar("T")
@@ -85,7 +87,7 @@ class Commands:
             if left.strip():
                 yield self._decoded(left)
 
-    async def upload(self, read: ReadAt, size: int, pin_name: str | None, *, stall_s: float = STALL_S) -> Cid:
+    async def upload(self, file: HasFileno, size: int, pin_name: str | None, *, stall_s: float = STALL_S) -> Cid:
         """Add a file, with every option that its CID depends on. See `adding.add`."""
         loop = asyncio.get_running_loop()
         options = {name: value for name, value in PROFILE.items() if name not in _ARGUMENTS}
@@ -98,7 +100,7 @@ class Commands:
 
             def work() -> Any:
                 return self._client.add(
-                    _File(read, size, moved),
+                    _File(file, size, moved),
                     cid_version=1,
                     raw_leaves=True,
                     chunker=PROFILE["chunker"],
@@ -173,8 +175,8 @@ class _File:
 
     name = "blob"
 
-    def __init__(self, read: ReadAt, size: int, moved: Callable[[int], None]) -> None:
-        self._read = read
+    def __init__(self, file: HasFileno, size: int, moved: Callable[[int], None]) -> None:
+        self._file = file
         self._left = size
         self._at = 0
         self._moved = moved
@@ -185,13 +187,19 @@ class _File:
         Raises:
             UnreachableError: when there are fewer than there were.
         """
-        piece = self._read(min(count, self._left), self._at) if self._left else b""
+        piece = self._piece(min(count, self._left)) if self._left else b""
         if self._left and not piece:
-            raise UnreachableError("the file is shorter than it was")
+            raise UnreachableError(SHORT)
         self._at += len(piece)
         self._left -= len(piece)
         self._moved(self._left)
         return piece
+
+    def _piece(self, most: int) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), most, self._at)
+        except OSError as error:
+            raise UnreachableError(f"the blob cannot be read: {error.strerror}") from None
 
 
 @asynccontextmanager

@@ -6,11 +6,11 @@ from functools import partial
 
 from node.cid import Cid
 from node.ipfs.ipfshttpclient.commands import Commands, open_commands
-from node.ipfs.kubo.adding import ReadAt
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, OnDaemon, Timings
 from node.ipfs.unixfs import Given, open_by_blocks
 from node.naming import Name
+from node.sending import HasFileno
 from node.store import Store
 
 
@@ -36,8 +36,8 @@ class IpfsHttpClient(OnDaemon):
         limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
         return await self._commands.block(cid, limit_s)
 
-    async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
-        return await self._commands.upload(read, size, pin_name)
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
+        return await self._commands.upload(file, size, pin_name)
 
     async def _find_files(self, *, anew: bool) -> None:
         """They come by the commands, which work."""

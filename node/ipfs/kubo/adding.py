@@ -5,21 +5,19 @@ the CID that it returns says what was added.
 """
 
 import asyncio
-import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
 
 from node.cid import Cid
 from node.errors import InvalidError, UnreachableError
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, Rpc
+from node.sending import HasFileno, file_sender
 
-ReadAt = Callable[[int, int], bytes]
-"""Reads at most so many bytes from an offset on; in a thread."""
 PROFILE: Final[Mapping[str, str]] = {
     "cid-version": "1",
     "hash": "sha2-256",
@@ -39,13 +37,15 @@ PROFILE: Final[Mapping[str, str]] = {
     "quieter": "true",
 }
 """Every option of `add` that the CID, or where the bytes go, depends on; they win over the daemon's own settings."""
-_PIECE_BYTES: Final = 1024 * 1024
+SHORT: Final = "the file is shorter than it was"
+_PIECE_BYTES: Final = 4 * 1024 * 1024
+"""So much the daemon must take within the time that it may take nothing."""
 STALL_S: Final = 10.0
 SETTLE_S: Final = 60.0
 """How long the daemon may take behind the last byte, to write what it had not written yet."""
 
 
-async def add(rpc: Rpc, read: ReadAt, size: int, *, pin_name: str | None, stall_s: float = STALL_S) -> Cid:
+async def add(rpc: Rpc, file: HasFileno, size: int, *, pin_name: str | None, stall_s: float = STALL_S) -> Cid:
     """Upload `size` bytes; the CID that the daemon gave them. `pin_name` None only computes it, and keeps nothing.
 
     `rpc` must use a connection for each request: one that a daemon's restart broke shows that only when it is written
@@ -53,92 +53,73 @@ async def add(rpc: Rpc, read: ReadAt, size: int, *, pin_name: str | None, stall_
 
     Raises:
         FullError: when the daemon's disk is full.
-        UnreachableError: when it takes nothing for `stall_s`, breaks off or says no.
-        Whatever `read` raises; the daemon drops what it got then.
+        UnreachableError: when it takes nothing for `stall_s`, breaks off or says no; when the file is shorter.
     """
     try:
-        return await _upload(rpc, read, size, pin_name, stall_s)
+        return await _upload(rpc, file, size, pin_name, stall_s)
     except aiohttp.ClientConnectionError:
         pass
     try:
-        return await _upload(rpc, read, size, pin_name, stall_s)
+        return await _upload(rpc, file, size, pin_name, stall_s)
     except aiohttp.ClientConnectionError as error:
         raise UnreachableError(f"Kubo at {rpc.endpoint} broke off: {error or type(error).__name__}") from None
 
 
-async def _upload(rpc: Rpc, read: ReadAt, size: int, pin_name: str | None, stall_s: float) -> Cid:
+async def _upload(rpc: Rpc, file: HasFileno, size: int, pin_name: str | None, stall_s: float) -> Cid:
     options = {**PROFILE, "only-hash": "true", "pin": "false"} if pin_name is None else {**PROFILE, "pin": "true"}
     if pin_name:
         options["pin-name"] = pin_name
-    boundary = secrets.token_hex(16)
-    head, tail = _head(boundary), f"\r\n--{boundary}--\r\n".encode()
-    headers: dict[str, str] = {
-        hdrs.CONTENT_TYPE: f"multipart/form-data; boundary={boundary}",
-        hdrs.CONTENT_LENGTH: str(len(head) + size + len(tail)),
-    }
-    failure: list[BaseException] = []
     try:
         async with asyncio.timeout(stall_s) as limit:
-            body = _body(read, size, head, tail, limit, stall_s, failure)
-            async with rpc.post("add", within_s=None, data=body, headers=headers, options=options) as answer:
+            body = _Body(file, size, limit, stall_s)
+            async with rpc.post("add", within_s=None, data=body, options=options) as answer:
                 limit.reschedule(asyncio.get_running_loop().time() + ANSWER_S)
                 said = await rpc.document(answer)
     except TimeoutError:
         raise UnreachableError(f"Kubo at {rpc.endpoint} takes no more of an upload: is it frozen?") from None
     except (aiohttp.ClientError, UnreachableError):
-        if failure:
-            raise failure[0] from None
+        if body.is_short:
+            raise UnreachableError(SHORT) from None
         raise
     return named(said, rpc.endpoint)
 
 
-async def _body(
-    read: ReadAt,
-    size: int,
-    head: bytes,
-    tail: bytes,
-    limit: asyncio.Timeout,
-    stall_s: float,
-    failure: list[BaseException],
-) -> AsyncIterator[bytes]:
-    """The multipart body; each piece that the daemon takes gives it time for the next, which is read meanwhile."""
-    loop = asyncio.get_running_loop()
-    yield head
-    ahead: asyncio.Future[bytes] | None = None
-    at = 0
-    try:
-        while at < size:
-            piece = await (ahead or _read(loop, read, at, size))
-            if not piece:
-                raise UnreachableError("the file is shorter than it was")
-            at += len(piece)
-            ahead = _read(loop, read, at, size) if at < size else None
-            limit.reschedule(loop.time() + stall_s)
-            yield piece
-    except Exception as error:
-        failure.append(error)
-        raise
-    finally:
-        if ahead is not None:
-            ahead.cancel()
-    limit.reschedule(loop.time() + SETTLE_S)
-    yield tail
+class _Body(aiohttp.Payload):
+    """The multipart body, whose file the kernel sends; each piece that the daemon takes gives it time for the next."""
 
+    def __init__(self, file: HasFileno, size: int, limit: asyncio.Timeout, stall_s: float) -> None:
+        boundary = secrets.token_hex(16)
+        super().__init__(file, content_type=f"multipart/form-data; boundary={boundary}")
+        self.is_short = False
+        """Whether the file turned out to have fewer bytes."""
+        self._head, self._tail = _head(boundary), f"\r\n--{boundary}--\r\n".encode()
+        self._size = len(self._head) + size + len(self._tail)
+        self._file = file
+        self._file_size = size
+        self._limit = limit
+        self._stall_s = stall_s
 
-def _read(loop: asyncio.AbstractEventLoop, read: ReadAt, at: int, size: int) -> asyncio.Future[bytes]:
-    return loop.run_in_executor(None, read, min(_PIECE_BYTES, size - at), at)
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """What aiohttp logs of bodies: nothing of a file."""
+        return ""
 
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send it; aiohttp calls this once the connection is there."""
+        assert isinstance(writer.transport, asyncio.Transport), "a request is written over its connection"
+        await writer.write(self._head)
+        for at in range(0, self._file_size, _PIECE_BYTES):
+            count = min(_PIECE_BYTES, self._file_size - at)
+            sender = file_sender(writer.transport, writer.write, self._file, at, count)
+            await sender.run()
+            if sender.sent < count:
+                self.is_short = True
+                raise UnreachableError(SHORT)
+            self._give(self._stall_s)
+        self._give(SETTLE_S)
+        await writer.write(self._tail)
 
-def reader(fd: int) -> ReadAt:
-    """Reads an open file."""
-
-    def read(count: int, offset: int) -> bytes:
-        try:
-            return os.pread(fd, count, offset)
-        except OSError as error:
-            raise UnreachableError(f"the blob cannot be read: {error.strerror}") from None
-
-    return read
+    def _give(self, more_s: float) -> None:
+        self._limit.reschedule(asyncio.get_running_loop().time() + more_s)
 
 
 def _head(boundary: str) -> bytes:

@@ -1,24 +1,27 @@
 """Whether a daemon is one that can be used: tried before it is, and again whenever it was away."""
 
+import os
 import re
 from collections.abc import Awaitable, Callable
+from io import FileIO
 from typing import Final, TypeAlias
 
 from yarl import URL
 
 from node.cid import Cid
 from node.errors import InvalidError
-from node.ipfs.kubo.adding import ReadAt
 from node.ipfs.kubo.daemon import Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.multiaddrs import gateway_url
+from node.sending import HasFileno
 from node.unixfs import LEAF_BYTES
 
-Upload: TypeAlias = Callable[[ReadAt, int, str | None], Awaitable[Cid]]
+Upload: TypeAlias = Callable[[HasFileno, int, str | None], Awaitable[Cid]]
 """Adds a file of some size, pinned under a name, or not kept at all where that is None."""
 OLDEST: Final = (0, 40)
 _VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:\.[0-9A-Za-z.+-]*)?")
-_VECTOR: Final = bytes(LEAF_BYTES + 1)
+_VECTOR_BYTES: Final = LEAF_BYTES + 1
+"""All of them zero."""
 _VECTOR_CID: Final = "bafybeihd4yzq7n5umhjngdum4r6k2to7egxfkf2jz6thvwzf6djus22cmq"
 
 
@@ -41,7 +44,9 @@ async def check_profile(upload: Upload) -> None:
         InvalidError: when it gives it another one.
         FullError, UnreachableError: as `add`.
     """
-    cid = await upload(_read, len(_VECTOR), None)
+    with FileIO(os.memfd_create("vector"), "wb") as file:
+        file.truncate(_VECTOR_BYTES)
+        cid = await upload(file, _VECTOR_BYTES, None)
     if cid != Cid.parse(_VECTOR_CID):
         raise InvalidError(
             f"Kubo makes other CIDs than this node ({cid} in the place of {_VECTOR_CID}): it does not follow what `add`"
@@ -62,7 +67,3 @@ async def check_gateway(daemon: Daemon, endpoint: Endpoint) -> URL:
         return gateway_url(await daemon.setting("Addresses.Gateway"), endpoint.host)
     except InvalidError as error:
         raise InvalidError(f"Kubo: {error}; name it with ipfs_gateway") from None
-
-
-def _read(count: int, offset: int) -> bytes:
-    return _VECTOR[offset : offset + count]

@@ -20,13 +20,14 @@ from node.digest import Digest
 from node.errors import DeniedError, FullError, InvalidError, LayermeshError, MismatchError, NotFoundError
 from node.ipfs.contracts import Health, Opened, Pin
 from node.ipfs.gateway import GatewayClient
-from node.ipfs.kubo.adding import ReadAt, add, reader
+from node.ipfs.kubo.adding import add
 from node.ipfs.kubo.checking import check_gateway, check_profile, check_version
 from node.ipfs.kubo.daemon import PIN_STALL_S, Commands, Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.files import open_file
 from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.ipfs.kubo.rpc import Rpc, open_session
+from node.sending import HasFileno
 from node.store import Store
 from node.visibility import Visibility
 from node.workers import Pulse
@@ -145,7 +146,7 @@ class OnDaemon(ABC):
             return holding.cid
         async with self._store.read(digest) as blob:
             try:
-                cid = await self._upload(reader(blob.fileno()), blob.size, self._name(digest))
+                cid = await self._upload(blob, blob.size, self._name(digest))
             except FullError as error:
                 self._note_full(str(error))
                 raise
@@ -190,7 +191,7 @@ class OnDaemon(ABC):
                     yield Pin(cid, self._digest(name))
 
     @abstractmethod
-    async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
         """Add a file with every option of `PROFILE`; see `adding.add`."""
 
     @abstractmethod
@@ -303,8 +304,8 @@ class Kubo(OnDaemon):
         except TimeoutError:
             raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
 
-    async def _upload(self, read: ReadAt, size: int, pin_name: str | None) -> Cid:
-        return await add(self._uploads, read, size, pin_name=pin_name)
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
+        return await add(self._uploads, file, size, pin_name=pin_name)
 
     async def _find_files(self, *, anew: bool) -> None:
         if anew or self._gateway is None:

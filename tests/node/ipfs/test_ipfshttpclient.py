@@ -18,7 +18,7 @@ from node.cid import Cid
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, StartError, UnreachableError
 from node.ipfs.ipfshttpclient import check_installed
-from node.ipfs.ipfshttpclient.commands import open_commands
+from node.ipfs.ipfshttpclient.commands import Commands, open_commands
 from node.ipfs.ipfshttpclient.network import IpfsHttpClient, open_ipfshttpclient
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Timings
@@ -80,6 +80,13 @@ def endless(piece: bytes, status: int = 200, content_type: str = "application/js
         return response
 
     return answer
+
+
+async def upload(commands: Commands, folder: Path, data: bytes, *, more: int = 0) -> Cid:
+    """Upload a file, of which is said that it has `more` bytes than it has."""
+    (folder / "file").write_bytes(data)
+    with (folder / "file").open("rb") as file:
+        return await commands.upload(file, len(data) + more, "name")
 
 
 def busy_threads() -> list[str]:
@@ -206,14 +213,14 @@ async def test_a_block_without_an_end_is_refused() -> None:
             await commands.block(ABSENT, 5)
 
 
-async def test_what_add_answers_is_short_or_refused(store: Store) -> None:
+async def test_what_add_answers_is_short_or_refused(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         await request.read()
         return web.Response(text="[1,\n" * 100_000, content_type="application/json")
 
     async with answering(answer) as endpoint, open_commands(endpoint) as commands:
         with pytest.raises(UnreachableError, match="more than `add` answers"):
-            await commands.upload(lambda count, at: bytes(count), 10, None)
+            await upload(commands, tmp_path, DATA)
 
 
 async def test_no_redirect_is_followed(store: Store) -> None:
@@ -254,10 +261,10 @@ async def test_nothing_of_the_librarys_warnings_reaches_the_process(network: Ipf
     assert warnings.filters == before
 
 
-async def test_a_file_that_shrinks_while_it_is_uploaded_is_not_added(kubo: FakeKubo) -> None:
+async def test_a_file_that_shrinks_while_it_is_uploaded_is_not_added(kubo: FakeKubo, tmp_path: Path) -> None:
     async with open_commands(Endpoint(kubo.rpc)) as commands:
         with pytest.raises(UnreachableError, match="shorter than it was"):
-            await commands.upload(lambda count, at: DATA[at : at + count], len(DATA) + 1, "name")
+            await upload(commands, tmp_path, DATA, more=1)
     assert kubo.pinned == {}
 
 

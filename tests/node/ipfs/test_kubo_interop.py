@@ -102,12 +102,11 @@ async def test_what_kubo_named_otherwise_is_not_left_pinned(store: Store) -> Non
         assert not fake.pinned
 
 
-async def test_an_upload_that_cannot_go_on_leaves_no_pin_in_kubo(kubo: Kubo) -> None:
-    def read(count: int, offset: int) -> bytes:
-        return DATA[offset : offset + count] if offset < MIB else b""
-
+async def test_an_upload_that_cannot_go_on_leaves_no_pin_in_kubo(kubo: Kubo, tmp_path: Path) -> None:
+    (tmp_path / "cut").write_bytes(DATA[:-MIB])
     endpoint = Endpoint(kubo.rpc)
-    async with open_session(endpoint, pooled=False) as session:
-        with pytest.raises(UnreachableError, match="shorter than it was"):
-            await add(Rpc(endpoint, session), read, len(DATA), pin_name="cut")
+    with (tmp_path / "cut").open("rb") as file:
+        async with open_session(endpoint, pooled=False) as session:
+            with pytest.raises(UnreachableError, match="shorter than it was"):
+                await add(Rpc(endpoint, session), file, len(DATA), pin_name="cut")
     assert "cut" not in by_hand(kubo, "pin", "ls", "--type=recursive", "--names").decode()
