@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from functools import partial
+from hashlib import file_digest
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
@@ -14,22 +16,22 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
-from node.blobs import BlobFile
+from node.catalog import Holding
 from node.cid import Cid
 from node.digest import Digest
+from node.ipfs.embedded import Embedded
 from node.ipfs.kubo.adding import PROFILE
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Kubo as KuboNetwork
 from node.ipfs.kubo.kubo import open_kubo
 from node.reference import Repository
 from node.source import Wanted
-from node.store import open_store
+from node.store import Store, open_store
 from node.visibility import Proof, Visibility
 from tests.bench.content import MIB, Image, UpstreamStorage, pieces
 from tests.bench.context import OURS, Bench, alternate
 from tests.bench.plain import ready_memory
 from tests.bench.pull import Puller
-from tests.bench.push import digest_of
 from tests.bench.rows import Aim, MeasureError, MissingToolError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh, through
 from tests.bench.wire import Taking, Wire
@@ -38,28 +40,46 @@ from tests.kubo.daemon import BUILT, Kubo, running_kubo
 
 _BYTES: Final = 1024 * MIB
 _PATIENCE_S: Final = 120.0
-_Way = Callable[[KuboNetwork, BlobFile], Awaitable[Cid]]
 _REPOSITORY: Final = Repository("docker.io", "bench/kubo")
 
 
-def publish(bench: Bench) -> Iterator[Outcome]:
-    """Publishing a blob of 1 GiB through Kubo, its CID compared, beside a bare RPC `add` of the same file: seconds.
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a file is published by."""
 
-    Each time of other bytes, as Kubo is quicker with those that it has; and removed afterwards.
+    store: Store
+    kubo: KuboNetwork
+    digest: Digest
+    file: Path
+
+
+_Way = Callable[[_Given], Awaitable[float]]
+_Take = Callable[[Server, Image], float]
+
+
+def publish(bench: Bench) -> Iterator[Outcome]:
+    """Publishing a file of 1 GiB, beside a bare RPC `add` of the same file: seconds.
+
+    Through Kubo, what is in the store is given to it and the CID compared. Embedded, the file is taken into the store,
+    with its digest and its DAG, as nothing more is needed. Each time of other bytes, as Kubo is quicker with those that
+    it has; and removed afterwards.
     """
     with ExitStack() as stack:
         kubo = _kubo(stack, bench)
         numbers = count()
 
         def sample(way: _Way) -> float:
-            number = next(numbers)
-            data = [bytes(piece) for piece in pieces(f"publish {number}", _BYTES)]
-            return asyncio.run(_published(kubo, bench.work / f"store{number}", data, way))
+            number, file = next(numbers), bench.work / "file"
+            with file.open("wb") as target:
+                target.writelines(pieces(f"publish {number}", _BYTES))
+            return asyncio.run(_published(kubo, bench.work / f"store{number}", file, way))
 
-        ways = {OURS: partial(sample, _by_us), "RPC add": partial(sample, _bare)}
-        samples = alternate(bench.rounds, ways)
-    what = "publishing 1 GiB through Kubo"
-    yield Row(bench.name, what, "s", samples[OURS], Aim.RATIO_AT_MOST, "RPC add", samples["RPC add"], 1.1)
+        ways = {OURS: _by_us, "RPC add": _bare, "embedded": _embedded}
+        samples = alternate(bench.rounds, {name: partial(sample, way) for name, way in ways.items()})
+    bare = samples["RPC add"]
+    yield Row(bench.name, "publishing 1 GiB through Kubo", "s", samples[OURS], Aim.RATIO_AT_MOST, "RPC add", bare, 1.1)
+    what = "publishing 1 GiB embedded"
+    yield Row(bench.name, what, "s", samples["embedded"], Aim.RATIO_AT_MOST, "RPC add", bare, 0.4)
 
 
 def read(bench: Bench) -> Iterator[Outcome]:
@@ -93,23 +113,28 @@ def read(bench: Bench) -> Iterator[Outcome]:
 
 
 def nobody(bench: Bench) -> Iterator[Outcome]:
-    """The first byte of a blob that a peer named who is gone, and whose bytes no Kubo has: milliseconds.
+    """What a peer named who is gone, and no Kubo has: the first byte of a layer, and a whole image by its tag, in ms.
 
     The peer is a node without a Kubo, asked for the same.
     """
     with ExitStack() as stack:
         kubo = _kubo(stack, bench)
         storage = UpstreamStorage(bench.work / "upstream")
-        images = [storage.image("bench/kubo", f"v{number}", [8 * MIB]) for number in range(bench.rounds)]
+        sizes = [8 * MIB, 4 * MIB, 4 * MIB]
+        images = [storage.image("bench/kubo", f"v{number}", sizes) for number in range(2 * bench.rounds)]
         registry = stack.enter_context(docker_registry(storage.root, bench.work))
-        waits: dict[str, list[float]] = {OURS: [], "without a Kubo": []}
-        for image in images:
-            for name, more in ((OURS, ["--ipfs", f"kubo={kubo.rpc}"]), ("without a Kubo", [])):
-                folder = bench.work / f"{name} {image.tag}"
-                waits[name].append(asyncio.run(_first_byte_ms(bench, registry, storage, image, folder, more)))
-    what, peer = "first byte of a blob that nobody has but upstream", "without a Kubo"
-    ours, theirs = tuple(waits[OURS]), tuple(waits[peer])
-    yield Row(bench.name, what, "ms", ours, Aim.ABOVE_BY_AT_MOST, peer, theirs, 300.0)
+        ways = {OURS: ["--ipfs", f"kubo={kubo.rpc}"], "without a Kubo": []}
+
+        def sample(image: Image, name: str, take: _Take) -> float:
+            folder = bench.work / f"{name} {image.tag}"
+            return asyncio.run(_asked(bench, registry, storage, image, folder, ways[name], take))
+
+        firsts = {name: tuple(sample(image, name, _first_byte) for image in images[::2]) for name in ways}
+        pulls = {name: tuple(sample(image, name, _pulled) for image in images[1::2]) for name in ways}
+    peer = "without a Kubo"
+    for of, ms in (("first byte of a blob", firsts), ("pull of an image", pulls)):
+        what = f"{of} that nobody has but upstream"
+        yield Row(bench.name, what, "ms", ms[OURS], Aim.ABOVE_BY_AT_MOST, peer, ms[peer], 300.0)
 
 
 def _kubo(stack: ExitStack, bench: Bench) -> Kubo:
@@ -125,41 +150,60 @@ def _node(stack: ExitStack, bench: Bench, storage: UpstreamStorage, kubo: Kubo) 
     return stack.enter_context(layermesh(bench.work / "node", bench.work, upstream=upstream, more=more))
 
 
-async def _published(kubo: Kubo, folder: Path, data: list[bytes], way: _Way) -> float:
-    """The seconds that a way takes to give Kubo a blob that is in a store; both find machine and Kubo alike."""
-    digest = Digest.parse(digest_of("sha256", data))
+async def _published(kubo: Kubo, folder: Path, file: Path, way: _Way) -> float:
+    """The seconds that a way takes to publish a file; all find machine and Kubo alike."""
+    with file.open("rb") as source:
+        digest = Digest.parse(f"sha256:{file_digest(source, 'sha256').hexdigest()}")
     async with open_store(folder) as store, open_kubo(store, Endpoint(kubo.rpc)) as network:
-        async with store.ingest(Wanted(_REPOSITORY, digest, _BYTES)) as ingest:
-            for at, piece in _offsets(data):
-                await ingest.write(at, piece)
-            await ingest.commit(Proof(Visibility.PUBLIC))
-        data.clear()
-        await store.sync(digest)
         await network.health()
-        await asyncio.to_thread(ready_memory, folder / "plain", _BYTES)
-        async with store.read(digest) as blob:
-            started = time.perf_counter()
-            cid = await way(network, blob)
-            seconds = time.perf_counter() - started
-        await asyncio.to_thread(kubo.call, "pin/rm", str(cid))
+        seconds = await way(_Given(store, network, digest, file))
+        await asyncio.to_thread(kubo.ask, "pin/rm", str((await _held(store, digest)).cid))
         await store.drop(digest)
     kubo.call("repo/gc")
     return seconds
 
 
-async def _by_us(network: KuboNetwork, blob: BlobFile) -> Cid:
-    return await network.add(blob.holding.digest)
+async def _by_us(given: _Given) -> float:
+    await _ingest(given)
+    await given.store.sync(given.digest)
+    await asyncio.to_thread(ready_memory, given.store.folder / "plain", _BYTES)
+    started = time.perf_counter()
+    await given.kubo.add(given.digest)
+    return time.perf_counter() - started
 
 
-async def _bare(network: KuboNetwork, blob: BlobFile) -> Cid:
-    return await asyncio.to_thread(_added, network.endpoint.url, blob.path)
+async def _bare(given: _Given) -> float:
+    await _ingest(given)
+    await given.store.sync(given.digest)
+    await asyncio.to_thread(ready_memory, given.store.folder / "plain", _BYTES)
+    started = time.perf_counter()
+    cid = await asyncio.to_thread(_added, given.kubo.endpoint.url, given.file)
+    seconds = time.perf_counter() - started
+    if cid != (await _held(given.store, given.digest)).cid:
+        raise MeasureError("Kubo gave the file another CID")
+    return seconds
 
 
-def _offsets(data: list[bytes]) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    for piece in data:
-        yield at, piece
-        at += len(piece)
+async def _embedded(given: _Given) -> float:
+    await asyncio.to_thread(ready_memory, given.store.folder / "plain", _BYTES)
+    started = time.perf_counter()
+    await _ingest(given)
+    await Embedded(given.store).add(given.digest)
+    return time.perf_counter() - started
+
+
+async def _ingest(given: _Given) -> None:
+    async with given.store.ingest(Wanted(_REPOSITORY, given.digest, _BYTES)) as ingest:
+        with given.file.open("rb", buffering=0) as source:
+            for at in range(0, _BYTES, MIB):
+                await ingest.write(at, source.read(MIB))
+        await ingest.commit(Proof(Visibility.PUBLIC))
+
+
+async def _held(store: Store, digest: Digest) -> Holding:
+    holding = await store.find(digest)
+    assert holding is not None, "it was put there"
+    return holding
 
 
 def _added(rpc: URL, file: Path) -> Cid:
@@ -187,10 +231,16 @@ def _read(port: int, target: str, source: str | None) -> float:
         return time.perf_counter() - started
 
 
-async def _first_byte_ms(
-    bench: Bench, registry: Server, storage: UpstreamStorage, image: Image, folder: Path, more: list[str]
+async def _asked(
+    bench: Bench,
+    registry: Server,
+    storage: UpstreamStorage,
+    image: Image,
+    folder: Path,
+    more: list[str],
+    take: _Take,
 ) -> float:
-    layer = image.layers[0]
+    layer = image.layers[-1]
     async with _named(storage, image) as peer, AsyncExitStack() as stack:
         flags = [*more, "--join", str(peer.url)]
         upstream = f"http://127.0.0.1:{registry.port}"
@@ -201,21 +251,26 @@ async def _first_byte_ms(
             await asyncio.to_thread(_until, lambda: _status(node)["usable"])
         await peer.leave()
         await asyncio.to_thread(_until, lambda: not _has_peers(node, where))
-        return await asyncio.to_thread(_first_byte, node, through(image.blob_path(layer)))
+        return await asyncio.to_thread(take, node, image)
 
 
 @asynccontextmanager
 async def _named(storage: UpstreamStorage, image: Image) -> AsyncIterator[FakePeer]:
-    """A peer that names the image's layer."""
+    """A peer that names the image's manifest, config and layers."""
     async with fake_peer() as peer:
-        peer.hold(await asyncio.to_thread(storage.blob_file(image.layers[0].digest).read_bytes))
+        for blob in (image.manifest, image.config, *image.layers):
+            peer.hold(await asyncio.to_thread(storage.blob_file(blob.digest).read_bytes))
         yield peer
 
 
-def _first_byte(node: Server, target: str) -> float:
+def _pulled(node: Server, image: Image) -> float:
+    return Puller("127.0.0.1", node.port, image.repository, f"?ns={NAMESPACE}").pull(image.tag).seconds * 1e3
+
+
+def _first_byte(node: Server, image: Image) -> float:
     with closing(Wire("127.0.0.1", node.port)) as wire:
         started = time.perf_counter()
-        wire.send(target)
+        wire.send(through(image.blob_path(image.layers[0])))
         wire.head()
         return (wire.first_byte() - started) * 1e3
 
