@@ -16,6 +16,7 @@ from yarl import URL
 
 from node.cid import Cid
 from node.ipfs.kubo.adding import PROFILE
+from tests.fakes.layouts import root_of
 from tests.fakes.peer import dag_of
 from tests.node.contents import MIB, content
 
@@ -89,6 +90,15 @@ class KuboContract:
     async def test_a_dry_run_keeps_nothing(self, daemon: Daemon) -> None:
         assert await daemon.add(DATA, only_hash="true", pin="false") == str(DAG.root)
         assert "not found locally" in await daemon.refusal("block/stat", arg=str(DAG.root), offline="true")
+
+    @pytest.mark.parametrize(
+        ("links", "trickle"), [("1024", "false"), ("174", "false"), ("5", "false"), ("1024", "true"), ("5", "true")]
+    )
+    async def test_files_are_cut_and_linked_as_they_are_told(self, daemon: Daemon, links: str, trickle: str) -> None:
+        data = DATA[: 1025 * 16 + 3]
+        options = {"only_hash": "true", "pin": "false", "chunker": "size-16"}
+        added = await daemon.add(data, max_file_links=links, **options, **{"trickle": trickle})
+        assert added == str(root_of(data, 16, int(links), trickle=trickle == "true"))
 
     async def test_options_that_it_does_not_know_are_ignored(self, daemon: Daemon) -> None:
         assert await daemon.add(DATA, bogus="1") == str(DAG.root)

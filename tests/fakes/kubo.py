@@ -17,9 +17,10 @@ from yarl import URL
 
 from node.cid import IDENTITY_PROBE, Cid, Codec
 from node.unixfs import LEAF_BYTES, parse_node
+from tests.fakes.layouts import root_of
 from tests.fakes.peer import dag_of
 
-_PROFILE: Final = {"cid-version": "1", "raw-leaves": "true", "chunker": "size-1048576", "max-file-links": "1024"}
+_PROFILE: Final = {"cid-version": "1", "raw-leaves": "true"}
 _MISSING: Final = "block was not found locally (offline): ipld: could not find {}"
 _PIECE: Final = 64 * 1024
 HTML: Final = "<!DOCTYPE html><html><title>Welcome to nginx!</title></html>"
@@ -33,10 +34,16 @@ class KuboFaults:
     """Accepts requests and answers none, neither at its RPC nor at its gateway."""
     html: bool = False
     """Something else answers at the RPC's port."""
+    gateway_html: bool = False
+    """Something else answers at its gateway's port."""
     full: bool = False
     """There is no space left on the device: what is added is refused at its end."""
     other_profile: bool = False
     """It does not follow what `add` is told, and makes other CIDs."""
+    links: int | None = None
+    """So many links a node has, whatever `max-file-links` says."""
+    trickle: bool = False
+    """It makes trickle DAGs, whatever `trickle` says."""
     version: str = "0.43.0"
     wrong_leaf: Cid | None = None
     """The bytes of this leaf are others than its CID says."""
@@ -143,10 +150,17 @@ class FakeKubo:
         follows = all(request.query.get(name, "").lower() == value for name, value in _PROFILE.items())
         if self.faults.other_profile or not follows:
             data = b"as another profile has it" + data
-        kept = dag_of(data).root if _is_true(request, "only-hash") else self.keep(data)
+        kept = self._root(request, data)
+        if not _is_true(request, "only-hash"):
+            assert kept == self.keep(data), "only files of the profile are kept here"
         if _is_true(request, "pin", "true"):
             self.pinned[kept] = request.query.get("pin-name", "")
         return _json({"Name": "blob", "Hash": str(kept), "Size": str(len(data))})
+
+    def _root(self, request: web.Request, data: bytes) -> Cid:
+        leaf_bytes = int(request.query["chunker"].removeprefix("size-"))
+        width = self.faults.links or int(request.query["max-file-links"])
+        return root_of(data, leaf_bytes, width, trickle=self.faults.trickle or _is_true(request, "trickle"))
 
     async def _block_get(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"])
@@ -242,6 +256,8 @@ class FakeKubo:
         self.asked.append(request.path)
         if self.faults.frozen:
             await self.released.wait()
+        if self.faults.gateway_html:
+            return web.Response(text=HTML, content_type="text/html")
         if text == IDENTITY_PROBE:
             return web.Response(headers={"X-Ipfs-Path": request.path})
         cid = Cid.parse(text)

@@ -16,7 +16,7 @@ from node.cid import Cid
 from node.errors import LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.ipfs.ipfshttpclient.calls import Call, Threads
 from node.ipfs.ipfshttpclient.transport import Client
-from node.ipfs.kubo.adding import PROFILE, SETTLE_S, SHORT, STALL_S, named
+from node.ipfs.kubo.adding import CHUNKER, PROFILE, SETTLE_S, SHORT, STALL_S, named
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, LINE_BYTES, MOST_BYTES, no_rpc, one_line
 from node.sending import HasFileno
@@ -87,7 +87,15 @@ class Commands:
             if left.strip():
                 yield self._decoded(left)
 
-    async def upload(self, file: HasFileno, size: int, pin_name: str | None, *, stall_s: float = STALL_S) -> Cid:
+    async def upload(
+        self,
+        file: HasFileno,
+        size: int,
+        pin_name: str | None,
+        chunker: str = CHUNKER,
+        *,
+        stall_s: float = STALL_S,
+    ) -> Cid:
         """Add a file, with every option that its CID depends on. See `adding.add`."""
         loop = asyncio.get_running_loop()
         options = {name: value for name, value in PROFILE.items() if name not in _ARGUMENTS}
@@ -103,7 +111,7 @@ class Commands:
                     _File(file, size, moved),
                     cid_version=1,
                     raw_leaves=True,
-                    chunker=PROFILE["chunker"],
+                    chunker=chunker,
                     only_hash=pin_name is None,
                     pin=pin_name is not None,
                     opts=options,

@@ -6,6 +6,7 @@ from functools import partial
 
 from node.cid import Cid
 from node.ipfs.ipfshttpclient.commands import Commands, open_commands
+from node.ipfs.kubo.adding import CHUNKER
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import DEFAULT_TIMINGS, OnDaemon, Timings
 from node.ipfs.unixfs import Given, open_by_blocks
@@ -36,8 +37,8 @@ class IpfsHttpClient(OnDaemon):
         limit_s = self._timings.stall_s if await self.daemon.has_block(cid) else self._timings.swarm_s
         return await self._commands.block(cid, limit_s)
 
-    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
-        return await self._commands.upload(file, size, pin_name)
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None, chunker: str = CHUNKER) -> Cid:
+        return await self._commands.upload(file, size, pin_name, chunker)
 
     async def _find_files(self, *, anew: bool) -> None:
         """They come by the commands, which work."""

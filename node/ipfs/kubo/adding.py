@@ -18,11 +18,12 @@ from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, Rpc
 from node.sending import HasFileno, file_sender
 
+CHUNKER: Final = "size-1048576"
 PROFILE: Final[Mapping[str, str]] = {
     "cid-version": "1",
     "hash": "sha2-256",
     "raw-leaves": "true",
-    "chunker": "size-1048576",
+    "chunker": CHUNKER,
     "max-file-links": "1024",
     "trickle": "false",
     "inline": "false",
@@ -45,8 +46,12 @@ SETTLE_S: Final = 60.0
 """How long the daemon may take behind the last byte, to write what it had not written yet."""
 
 
-async def add(rpc: Rpc, file: HasFileno, size: int, *, pin_name: str | None, stall_s: float = STALL_S) -> Cid:
+async def add(
+    rpc: Rpc, file: HasFileno, size: int, *, pin_name: str | None, chunker: str = CHUNKER, stall_s: float = STALL_S
+) -> Cid:
     """Upload `size` bytes; the CID that the daemon gave them. `pin_name` None only computes it, and keeps nothing.
+
+    Only what is not kept is ever cut otherwise than `PROFILE` says.
 
     `rpc` must use a connection for each request: one that a daemon's restart broke shows that only when it is written
     to. An upload that breaks all the same is tried once more.
@@ -55,20 +60,22 @@ async def add(rpc: Rpc, file: HasFileno, size: int, *, pin_name: str | None, sta
         FullError: when the daemon's disk is full.
         UnreachableError: when it takes nothing for `stall_s`, breaks off or says no; when the file is shorter.
     """
+    options = {**PROFILE, "chunker": chunker, "pin": "true"}
+    if pin_name is None:
+        options |= {"only-hash": "true", "pin": "false"}
+    elif pin_name:
+        options["pin-name"] = pin_name
     try:
-        return await _upload(rpc, file, size, pin_name, stall_s)
+        return await _upload(rpc, file, size, options, stall_s)
     except aiohttp.ClientConnectionError:
         pass
     try:
-        return await _upload(rpc, file, size, pin_name, stall_s)
+        return await _upload(rpc, file, size, options, stall_s)
     except aiohttp.ClientConnectionError as error:
         raise UnreachableError(f"Kubo at {rpc.endpoint} broke off: {error or type(error).__name__}") from None
 
 
-async def _upload(rpc: Rpc, file: HasFileno, size: int, pin_name: str | None, stall_s: float) -> Cid:
-    options = {**PROFILE, "only-hash": "true", "pin": "false"} if pin_name is None else {**PROFILE, "pin": "true"}
-    if pin_name:
-        options["pin-name"] = pin_name
+async def _upload(rpc: Rpc, file: HasFileno, size: int, options: Mapping[str, str], stall_s: float) -> Cid:
     try:
         async with asyncio.timeout(stall_s) as limit:
             body = _Body(file, size, limit, stall_s)
@@ -135,9 +142,13 @@ def named(said: Any, endpoint: Endpoint) -> Cid:
     """The CID that the answer to `add` names.
 
     Raises:
-        UnreachableError: when it names none.
+        UnreachableError: when it names none, or one of another hash function.
     """
     try:
-        return Cid.parse(said["Hash"])
-    except (InvalidError, KeyError, TypeError, AttributeError):
+        name = str(said["Hash"])
+    except (KeyError, TypeError):
         raise UnreachableError(f"Kubo at {endpoint} says not what it added: {str(said)[:80]!r}") from None
+    try:
+        return Cid.parse(name)
+    except InvalidError:
+        raise UnreachableError(f"Kubo at {endpoint} makes other CIDs than this node: {name[:80]!r}") from None

@@ -20,7 +20,7 @@ from node.digest import Digest
 from node.errors import DeniedError, FullError, InvalidError, LayermeshError, MismatchError, NotFoundError
 from node.ipfs.contracts import Health, Opened, Pin
 from node.ipfs.gateway import GatewayClient
-from node.ipfs.kubo.adding import add
+from node.ipfs.kubo.adding import CHUNKER, add
 from node.ipfs.kubo.checking import check_gateway, check_profile, check_version
 from node.ipfs.kubo.daemon import PIN_STALL_S, Commands, Daemon
 from node.ipfs.kubo.endpoint import Endpoint
@@ -191,7 +191,7 @@ class OnDaemon(ABC):
                     yield Pin(cid, self._digest(name))
 
     @abstractmethod
-    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None, chunker: str = CHUNKER) -> Cid:
         """Add a file with every option of `PROFILE`; see `adding.add`."""
 
     @abstractmethod
@@ -304,8 +304,8 @@ class Kubo(OnDaemon):
         except TimeoutError:
             raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
 
-    async def _upload(self, file: HasFileno, size: int, pin_name: str | None) -> Cid:
-        return await add(self._uploads, file, size, pin_name=pin_name)
+    async def _upload(self, file: HasFileno, size: int, pin_name: str | None, chunker: str = CHUNKER) -> Cid:
+        return await add(self._uploads, file, size, pin_name=pin_name, chunker=chunker)
 
     async def _find_files(self, *, anew: bool) -> None:
         if anew or self._gateway is None:

@@ -1,6 +1,5 @@
 """`layermesh ipfs status|add|cat|ls|pin|unpin` with a running node, and the Kubo that it may have."""
 
-import asyncio
 import base64
 import json
 import os
@@ -8,8 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,9 @@ from node.cid import Cid, Codec
 from node.dagpb import DirEntry, directory_block
 from node.digest import Digest
 from node.unixfs import LEAF_BYTES
+from tests.facade.cli.beside import beside
 from tests.facade.cli.started import Started, environment, run, started
-from tests.fakes.kubo import FakeKubo, fake_kubo
+from tests.fakes.kubo import FakeKubo
 from tests.fakes.peer import dag_of
 from tests.kubo.daemon import built_kubo, kubo_environment, running_kubo
 from tests.node.contents import MIB, content
@@ -28,30 +26,6 @@ from tests.node.contents import MIB, content
 DATA = content(3 * MIB + 11, "by hand")
 ROOT = str(dag_of(DATA).root)
 ABSENT = str(Cid.of(b"nowhere"))
-
-
-@contextmanager
-def beside(kubo: FakeKubo) -> Iterator[FakeKubo]:
-    """Run it in a thread, for commands and nodes are other processes."""
-    loop, ready = asyncio.new_event_loop(), Future[None]()
-    stop: Future[asyncio.Event] = Future()
-
-    async def serve() -> None:
-        event = asyncio.Event()
-        stop.set_result(event)
-        async with fake_kubo(kubo):
-            ready.set_result(None)
-            await event.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="fake kubo")
-    thread.start()
-    try:
-        ready.result(10)
-        yield kubo
-    finally:
-        loop.call_soon_threadsafe(stop.result(10).set)
-        thread.join(10)
-        loop.close()
 
 
 @pytest.fixture(scope="module")
