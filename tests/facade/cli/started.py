@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 LIMIT_S: Final = 30.0
-_PROGRAM: Final = [sys.executable, "-c", "from facade.cli import main; main()"]
+PROGRAM: Final = [sys.executable, "-c", "from facade.cli import main; main()"]
 _ROOT: Final = Path(__file__).parents[3]
 _LISTENERS: Final = ("--facade", "--docker-mirror", "--mesh", "--admin")
 
@@ -63,7 +63,7 @@ class Started:
 def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
     """One command from start to end."""
     return subprocess.run(
-        [*_PROGRAM, *arguments],
+        [*PROGRAM, *arguments],
         env=environment(home),
         cwd=home,
         capture_output=True,
@@ -77,7 +77,7 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 def started(home: Path, data: Path, *flags: str) -> Iterator[Started]:
     """A node without neighbours to find; ended when this ends, whatever happened."""
     listeners = [part for flag in _LISTENERS for part in (flag, "127.0.0.1:0")]
-    command = [*_PROGRAM, "up", "--name", "tested", "--no-mdns", "--data", str(data), *listeners, *flags]
+    command = [*PROGRAM, "up", "--name", "tested", "--no-mdns", "--data", str(data), *listeners, *flags]
     with subprocess.Popen(
         command, env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
