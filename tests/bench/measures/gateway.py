@@ -10,6 +10,7 @@ from node.car import CarReader
 from node.cid import Cid, Codec
 from tests.bench.content import MIB, UpstreamStorage
 from tests.bench.context import Bench
+from tests.bench.processes import memory_kib
 from tests.bench.pull import Puller
 from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh
@@ -17,6 +18,7 @@ from tests.bench.wire import Wire
 
 _BLOB_BYTES = 512 * MIB
 _LIMIT_S = 60
+_NODE_MIB = 150.0
 
 
 def gateway(bench: Bench) -> Iterator[Outcome]:
@@ -35,8 +37,11 @@ def gateway(bench: Bench) -> Iterator[Outcome]:
         root = _cid(node, image.layers[0].digest)
         leaves = _leaves(node, root)
         archives = tuple(_archive(node, root) for _ in range(bench.rounds + 1))[1:]
+        after_archives = memory_kib(node.process.pid)["VmHWM"] / 1024
         blocks = tuple(_blocks(node, leaves) for _ in range(bench.rounds + 1))[1:]
     yield Row(bench.name, "512 MiB file as CAR over loopback", "MB/s", archives, Aim.AT_LEAST, bound=300)
+    what = "peak resident memory of the node that fetched the file and sent its CARs"
+    yield Row(bench.name, what, "MiB", (after_archives,), Aim.AT_MOST, bound=_NODE_MIB)
     yield Row(bench.name, "raw blocks of 1 MiB, one connection", "requests/s", blocks, Aim.AT_LEAST, bound=500)
 
 
