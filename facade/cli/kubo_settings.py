@@ -50,9 +50,14 @@ _NETWORK: Final[Settings] = {
 }
 _PRIVATE: Final[Settings] = {"Addresses.Swarm": ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]}
 """A swarm with a key knows TCP alone."""
+_ONE_ROLE: Final = (
+    "a daemon has one role: Routing.Type is none in a network and delegated in one that fetches, and what is set last"
+    " counts"
+)
 _NETWORK_NOTES: Final = (
     "for a daemon that the node publishes to; nodes introduce their daemons to each other",
     "it keeps a copy of each public blob besides the node's own: plan the disk for both",
+    _ONE_ROLE,
 )
 _PRIVATE_NOTES: Final = (
     "before it starts, the same key on every machine:"
@@ -108,4 +113,5 @@ def _fetch_notes(sidecar: Address) -> tuple[str, ...]:
         f"for a daemon that fetches what this node and its peers have; the node runs with --kubo-sidecar {sidecar}",
         "bootstrap peers and the swarm stay as they are; a daemon that should go on asking the public DHT takes"
         " autoclient as Routing.Type instead",
+        _ONE_ROLE,
     )

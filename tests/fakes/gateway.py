@@ -1,6 +1,7 @@
 """An IPFS gateway in this process that gives raw blocks, or misbehaves as it is told."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -98,16 +99,16 @@ class FakeGateway:
 
 
 @asynccontextmanager
-async def fake_gateway(gateway: FakeGateway) -> AsyncIterator[FakeGateway]:
-    """Serve it on a port of loopback."""
+async def fake_gateway(gateway: FakeGateway, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeGateway]:
+    """Serve it on a port of loopback, behind TLS where that is given."""
     app = web.Application()
     app.router.add_get("/ipfs/{cid}", gateway.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
-        gateway.url = URL.build(scheme="http", host=host, port=port)
+        gateway.url = URL.build(scheme="https" if tls else "http", host=host, port=port)
         yield gateway
     finally:
         gateway._over.set()

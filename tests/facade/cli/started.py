@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -74,12 +74,13 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @contextmanager
-def started(home: Path, data: Path, *flags: str) -> Iterator[Started]:
-    """A node without neighbours to find; ended when this ends, whatever happened."""
+def started(home: Path, data: Path, *flags: str, variables: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """A node without neighbours to find, with more environment `variables`; ended when this ends, whatever happened."""
     listeners = [part for flag in _LISTENERS for part in (flag, "127.0.0.1:0")]
     command = [*PROGRAM, "up", "--name", "tested", "--no-mdns", "--data", str(data), *listeners, *flags]
+    env = environment(home) | dict(variables or {})
     with subprocess.Popen(
-        command, env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=env, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             yield Started(process, home, _announced(process, command))

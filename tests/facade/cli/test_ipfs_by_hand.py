@@ -224,15 +224,16 @@ def test_a_kubo_that_is_away_is_told_of_and_what_is_here_is_kept_all_the_same(tm
             assert ipfs(node, command, ABSENT).returncode == 1
 
 
-def test_a_real_kubo_by_way_of_ipfshttpclient_is_looked_at_by_hand(tmp_path: Path, file: Path) -> None:
+@pytest.mark.parametrize("client", ["kubo", "ipfshttpclient"])
+def test_a_real_kubo_is_looked_at_by_hand(tmp_path: Path, file: Path, client: str) -> None:
     with (
         running_kubo(tmp_path / "one") as one,
         running_kubo(tmp_path / "two") as two,
-        started(tmp_path, tmp_path / "data", "--ipfs", f"ipfshttpclient={one.rpc}") as node,
+        started(tmp_path, tmp_path / "data", "--ipfs", f"{client}={one.rpc}") as node,
     ):
         one.meet(two)
         said = node.ask("ipfs", "status")
-        assert (said["ipfs"]["network"], said["ipfs"]["peer_id"]) == ("ipfshttpclient", one.peer_id)
+        assert (said["ipfs"]["network"], said["ipfs"]["peer_id"]) == (client, one.peer_id)
         assert node.ask("ipfs", "add", str(file), "--public")["note"] is None
         assert ROOT in one.call("pin/ls", ROOT)["Keys"]
         theirs = content(2 * MIB, "theirs")

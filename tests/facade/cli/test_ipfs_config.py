@@ -49,6 +49,14 @@ def test_a_private_swarm_is_a_network_with_a_key(capsys: pytest.CaptureFixture[s
     assert "swarm.key" in printed(capsys, "private-swarm") and "swarm.key" not in printed(capsys, "network")
 
 
+def test_roles_that_one_daemon_cannot_have_together_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    types = {}
+    for role in Role:
+        assert "# a daemon has one role: Routing.Type is none in a network and delegated" in printed(capsys, role.value)
+        types[role] = kubo_settings(role, Address("127.0.0.1", 1)).settings["Routing.Type"]
+    assert types == {Role.NETWORK: "none", Role.FETCH: "delegated", Role.PRIVATE_SWARM: "none"}
+
+
 def test_other_roles_are_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ipfs", "config", "other"]) == 2
     assert "'network', 'fetch', 'private-swarm'" in capsys.readouterr().err
