@@ -94,7 +94,10 @@ def parse_header(body: bytes) -> tuple[BlockName, ...]:
         InvalidError: when it is no CARv1's.
     """
     if body == _V2_HEADER:
-        raise InvalidError("CAR: it is a CARv2, and only version 1 is read: `ipfs dag export` writes it")
+        raise InvalidError(
+            "CAR: it is a CARv2, and only version 1 is read: `ipfs dag import FILE`, then `ipfs dag export ROOT`, make"
+            " one of it"
+        )
     if not body.startswith(_ROOTS):
         raise InvalidError("CAR: it does not begin as one")
     count, at = _read_cbor_head(body, len(_ROOTS), 0x80)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,9 +14,11 @@ import pytest
 from node.digest import Digest
 from node.layout import blob_path
 from tests.facade.cli.started import Started, run, started
-from tests.facade.images.layouts import layout_of, to_car, to_folder
+from tests.facade.images.layouts import attested, by_umoci, layout_of, to_car, to_folder
 from tests.fakes.images import FakeImage, FakeIndex, all_blobs, make_image, make_index
 from tests.fakes.registry import FakeRegistry
+from tests.kubo.daemon import built_kubo, kubo_environment, lay_repository
+from tests.node.test_car import V2_PRAGMA
 
 IMAGE = make_image("exported", (1_200_000, 1000))
 OTHER = make_image("other", (500,))
@@ -154,6 +157,50 @@ def test_what_an_import_that_was_cut_short_brought_is_not_sent_again(tmp_path: P
     assert not is_there(elsewhere, "team/app", "v1")
     sent = elsewhere.ask("import", "layout")["sent_bytes"]
     assert sent == sum(blob.size for blob in all_blobs(IMAGE)) - layer.size
+    assert_pulled(elsewhere, IMAGE, "team/app", "v1")
+
+
+def test_images_of_buildx_and_umoci_are_brought_and_pulled(elsewhere: Started) -> None:
+    to_folder(attested(*SEVERAL.images), elsewhere.home / "buildx")
+    (elsewhere.home / "buildx" / "ingest").mkdir()
+    to_folder(by_umoci(OTHER), elsewhere.home / "umoci")
+    (brought,) = elsewhere.ask("import", "buildx")["images"]
+    assert brought["name"] == "docker.io/library/app:v1"
+    pulled = send(elsewhere, "GET", "/v2/docker.io/library/app/manifests/v1")
+    assert str(Digest.of(pulled)) == brought["digest"]
+    for child in json.loads(pulled)["manifests"]:
+        manifest = json.loads(send(elsewhere, "GET", f"/v2/docker.io/library/app/manifests/{child['digest']}"))
+        for blob in (manifest["config"], *manifest["layers"]):
+            data = send(elsewhere, "GET", f"/v2/docker.io/library/app/blobs/{blob['digest']}")
+            assert str(Digest.of(data)) == blob["digest"]
+    named = [each["name"] for each in elsewhere.ask("import", "--as", "team/umoci", "umoci")["images"]]
+    assert named == ["team/umoci:v1", "team/umoci:v2"]
+    assert json.loads(send(elsewhere, "GET", "/v2/team/umoci/manifests/v1"))["layers"] == []
+    assert send(elsewhere, "GET", f"/v2/team/umoci/blobs/{OTHER.layers[0].digest}") == OTHER.layers[0].data
+
+
+def test_a_carv2_is_refused_with_what_to_do_and_that_helps(elsewhere: Started) -> None:
+    home = elsewhere.home
+    root = to_car(layout_of(IMAGE), home / "1.car")
+    first = (home / "1.car").read_bytes()
+    head = struct.pack("<QQQ", len(V2_PRAGMA) + 40, len(first), 0)
+    (home / "2.car").write_bytes(V2_PRAGMA + bytes(16) + head + first)
+    status, said = failed(elsewhere, "import", "2.car")
+    assert status == 2 and "2.car: CAR: it is a CARv2" in said
+    assert "`ipfs dag import FILE`, then `ipfs dag export ROOT`" in said
+    (home / "ipfs").mkdir()
+    nowhere = "/ip4/127.0.0.1/tcp/0"
+    lay_repository(home / "ipfs", swarm=nowhere, api=nowhere, gateway=nowhere, settings={})
+    for command in (["import", str(home / "2.car")], ["export", str(root)]):
+        done = subprocess.run(
+            [built_kubo(), "dag", *command],
+            env=kubo_environment(home / "ipfs"),
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+    (home / "3.car").write_bytes(done.stdout)
+    elsewhere.ask("import", "3.car")
     assert_pulled(elsewhere, IMAGE, "team/app", "v1")
 
 

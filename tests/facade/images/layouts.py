@@ -16,7 +16,7 @@ from node.cid import Cid, Codec
 from node.dagpb import DirEntry, directory_block
 from node.digest import Digest
 from node.layout import LAYOUT, blob_path
-from node.manifest import OCI_MANIFEST
+from node.manifest import OCI_INDEX, OCI_MANIFEST
 from tests.fakes.images import FakeImage, FakeIndex, all_blobs
 
 APP = "team/app:v1"
@@ -92,3 +92,60 @@ def manifest_naming(digest: Digest, size: int) -> bytes:
     """A manifest whose config is this blob."""
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": str(digest), "size": size}
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}).encode()
+
+
+def attested(*images: FakeImage) -> dict[Path, bytes]:
+    """A layout as `docker buildx build --output type=oci` writes it, with attestations in the image's index."""
+    children, blobs = [], {blob.digest: blob.data for image in images for blob in all_blobs(image)}
+
+    def keep(media_type: str, document: object) -> dict[str, Any]:
+        data = json.dumps(document, indent=2).encode()
+        blobs[Digest.of(data)] = data
+        return {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
+
+    for image in images:
+        statement = keep("application/vnd.in-toto+json", {"subject": [{"digest": str(image.manifest.digest)}]})
+        nowhere = {"architecture": "unknown", "os": "unknown"}
+        config = keep("application/vnd.oci.image.config.v1+json", nowhere | {"config": {}})
+        statement["annotations"] = {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"}
+        manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [statement]}
+        about = {
+            "vnd.docker.reference.digest": str(image.manifest.digest),
+            "vnd.docker.reference.type": "attestation-manifest",
+        }
+        children.append(image.manifest.described | {"platform": {"architecture": image.architecture, "os": "linux"}})
+        children.append(keep(OCI_MANIFEST, manifest) | {"annotations": about, "platform": nowhere})
+    root = keep(OCI_INDEX, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children})
+    root["annotations"] = {
+        "io.containerd.image.name": "docker.io/library/app:v1",
+        "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
+        "org.opencontainers.image.ref.name": "v1",
+    }
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [root]}
+    files = {blob_path(digest): data for digest, data in blobs.items()}
+    return {**files, ("oci-layout",): LAYOUT, ("index.json",): json.dumps(index).encode()}
+
+
+def by_umoci(image: FakeImage) -> dict[Path, bytes]:
+    """A layout as umoci leaves it: `v1` has no layers, manifests do not name their type, and not every blob is used."""
+
+    def plain(layers: list[Any]) -> bytes:
+        return json.dumps({"schemaVersion": 2, "config": image.config.described, "layers": layers}).encode()
+
+    manifests = {"v1": plain([]), "v2": plain([layer.described for layer in image.layers])}
+    entries = [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(Digest.of(data)),
+            "size": len(data),
+            "annotations": {"org.opencontainers.image.ref.name": tag},
+        }
+        for tag, data in manifests.items()
+    ]
+    blobs = [*(blob.data for blob in image.blobs), *manifests.values(), b"left behind"]
+    files = {blob_path(Digest.of(data)): data for data in blobs}
+    return {
+        **files,
+        ("oci-layout",): LAYOUT + b"\n",
+        ("index.json",): json.dumps({"schemaVersion": 2, "manifests": entries}).encode(),
+    }

@@ -17,7 +17,7 @@ from node.errors import InvalidError, MismatchError, NotFoundError
 from node.layout import LAYOUT, blob_path
 from node.manifest import OCI_INDEX, OCI_MANIFEST
 from node.platforms import Platform
-from tests.facade.images.layouts import index_json, layout_of, manifest_naming, to_car, to_folder
+from tests.facade.images.layouts import attested, by_umoci, index_json, layout_of, manifest_naming, to_car, to_folder
 from tests.fakes.images import Flavour, all_blobs, make_image, make_index
 
 IMAGE = make_image("brought", (1000, 10))
@@ -109,6 +109,33 @@ def test_one_name_is_not_for_two_images(opened: Opened) -> None:
         brought(opened, files, "team/app:v2")
     with pytest.raises(InvalidError, match="other:v1: the layout has two images"):
         brought(opened, files, "other")
+
+
+def test_an_image_of_buildx_is_brought_with_its_attestations(opened: Opened) -> None:
+    files = attested(*INDEX.images)
+    (found,) = brought(opened, files)
+    assert (found.name, found.root.media_type) == ("docker.io/library/app:v1", OCI_INDEX)
+    assert {blob_path(digest): size for digest, size in found.sizes.items()} == {
+        path: len(data) for path, data in files.items() if path[0] == "blobs"
+    }
+    for platform, image in zip(("linux/amd64", "linux/arm64"), INDEX.images, strict=True):
+        (found,) = brought(opened, files, platform=platform)
+        assert found.sizes == {blob.digest: blob.size for blob in all_blobs(image)}
+
+
+def test_attestations_are_no_platform_that_one_could_take(opened: Opened) -> None:
+    with pytest.raises(NotFoundError, match=r"there are linux/amd64, linux/arm64$"):
+        brought(opened, attested(*INDEX.images), platform="linux/s390x")
+
+
+def test_images_of_umoci_are_brought_by_their_tags(opened: Opened) -> None:
+    files = by_umoci(IMAGE)
+    with pytest.raises(InvalidError, match="gives this image the tag 'v1': name it with --as"):
+        brought(opened, files)
+    empty, whole = brought(opened, files, "team/app")
+    assert (empty.name, whole.name) == ("team/app:v1", "team/app:v2")
+    assert set(empty.sizes) == {empty.root.digest, IMAGE.config.digest}
+    assert set(whole.sizes) == {whole.root.digest, *(blob.digest for blob in IMAGE.blobs)}
 
 
 def test_images_keep_their_tags_in_a_repository_that_the_operator_names(opened: Opened) -> None:
