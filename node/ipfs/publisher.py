@@ -40,7 +40,14 @@ class Watched(Network, Protocol):
 class Publisher:
     """One blob at a time, in the order in which they came; whoever pulls or pushes never waits for it."""
 
-    def __init__(self, store: Store, network: Watched, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        network: Watched,
+        *,
+        first_pause_s: float = _FIRST_PAUSE_S,
+        compare_every_s: float = COMPARE_EVERY_S,
+    ) -> None:
         self.offered = 0
         """How many blobs are offered, as far as it was looked."""
         self.withdrawn = 0
@@ -52,6 +59,7 @@ class Publisher:
         self._store = store
         self._network = network
         self._first_pause_s = first_pause_s
+        self._compare_every_s = compare_every_s
 
     async def run(self) -> None:
         """Go on until cancelled; a network that fails is left alone for longer and longer."""
@@ -75,7 +83,7 @@ class Publisher:
     async def _keep_in_step(self) -> None:
         """Compare everything, then follow the log, until the network is another one, or it is time to compare again."""
         loop = asyncio.get_running_loop()
-        identity, until, self.trouble = self._network.known.identity, loop.time() + COMPARE_EVERY_S, None
+        identity, until, self.trouble = self._network.known.identity, loop.time() + self._compare_every_s, None
         log_id = self._store.log_id
         await self._withdraw_leftovers()
         self.offered = 0

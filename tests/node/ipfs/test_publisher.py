@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from node.digest import Algorithm, Digest
 from node.errors import DeniedError
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import Kubo, Timings, open_kubo
-from node.ipfs.publisher import Publisher
-from node.store import Store
+from node.ipfs.publisher import COMPARE_EVERY_S, Publisher
+from node.store import Store, open_store
 from node.tasks import in_background
 from node.visibility import Proof, Visibility
 from tests.fakes.kubo import FakeKubo, fake_kubo
@@ -34,10 +35,12 @@ async def fake() -> AsyncIterator[FakeKubo]:
 
 
 @asynccontextmanager
-async def publishing(store: Store, fake: FakeKubo) -> AsyncIterator[tuple[Publisher, Kubo]]:
+async def publishing(
+    store: Store, fake: FakeKubo, compare_every_s: float = COMPARE_EVERY_S
+) -> AsyncIterator[tuple[Publisher, Kubo]]:
     """Keep the fake in step with the store."""
     async with open_kubo(store, Endpoint(fake.rpc), QUICK) as kubo:
-        publisher = Publisher(store, kubo, first_pause_s=0.02)
+        publisher = Publisher(store, kubo, first_pause_s=0.02, compare_every_s=compare_every_s)
         async with in_background(kubo.run()), in_background(publisher.run()):
             yield publisher, kubo
 
@@ -84,6 +87,28 @@ async def test_pins_that_another_node_or_a_person_made_are_not_looked_at(store: 
     async with publishing(store, fake) as (publisher, _):
         await until(lambda: publisher.in_step)
         assert left not in fake.pinned and fake.pinned.keys() == pinned
+
+
+async def test_what_another_node_on_the_same_daemon_unpinned_is_pinned_anew_at_the_next_comparison(
+    store: Store, fake: FakeKubo, tmp_path: Path
+) -> None:
+    digest, root = Digest.of(b"of both"), dag_of(b"of both").root
+    await store.put(digest, b"of both", PUBLIC)
+    async with open_store(tmp_path / "second") as second, publishing(store, fake) as (first_publisher, _):
+        await until(lambda: first_publisher.in_step)
+        await second.put(digest, b"of both", PUBLIC)
+        async with publishing(second, fake) as (publisher, _):
+            await until(lambda: publisher.in_step)
+            assert fake.pinned[root].startswith(f"layermesh/{store.node_id}/")  # which the second relies on
+            await store.drop(digest)
+            await until(lambda: first_publisher.withdrawn == 1)
+            assert root not in fake.pinned  # for an hour at most, in which the second still has it itself
+        async with publishing(second, fake, compare_every_s=0.05) as (publisher, _):
+            await until(lambda: root in fake.pinned)
+            await until(lambda: publisher.in_step)
+            del fake.pinned[root]
+            await until(lambda: root in fake.pinned)
+            assert fake.pinned[root] == f"layermesh/{second.node_id}/{digest}"
 
 
 async def test_a_daemon_that_lost_its_pins_is_given_them_again_when_it_comes_back(store: Store, fake: FakeKubo) -> None:
