@@ -4,12 +4,13 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path as FilePath
-from typing import Final
+from typing import IO, Final
 
 from facade.images.contracts import Files
+from facade.images.packing import LEFT, PARTIAL, check_plain, open_plain, partial_of
 from facade.images.tree import Path
 from node.digest import Digest
 from node.errors import FullError, InvalidError, MismatchError, UnreachableError
@@ -125,14 +126,15 @@ def unpack(
 ) -> None:
     """Write a layout to a folder where nobody else does; the index, which makes the images seen, comes last.
 
-    `blobs` are given with their sizes. Those that are there already and right stay. `told` hears of bytes.
+    `blobs` are given with their sizes. Those that are there already and right stay; one of which an earlier run left a
+    part is gone on with. `told` hears of bytes.
 
     Raises:
-        FullError: when the disk does not take it; blobs that are whole stay, for the next run.
+        FullError: when the disk does not take it; what was written stays, for the next run.
         LayermeshError: when the bytes of a blob are not to be had.
     """
     try:
-        _write(folder / LAYOUT_FILE, (LAYOUT,))
+        _write(folder / LAYOUT_FILE, LAYOUT)
         with open_folder_layout(folder) as layout:
             for digest, size in blobs.items():
                 path = folder.joinpath(*blob_path(digest))
@@ -141,7 +143,8 @@ def unpack(
                     told(size)
                 else:
                     _write_blob(path, digest, size, files, told)
-        _write(folder / INDEX_FILE, (index,))
+        _write(folder / INDEX_FILE, index)
+        _forget_partials({folder.joinpath(*blob_path(digest)).parent for digest in blobs})
     except OSError as error:
         raise FullError(f"{folder}: it cannot be written: {error.strerror or error}") from None
 
@@ -164,37 +167,66 @@ def _is_right(layout: FolderLayout, digest: Digest, size: int) -> bool:
 
 
 def _write_blob(path: FilePath, digest: Digest, size: int, files: Files, told: Callable[[int], None]) -> None:
-    hasher = digest.hasher()
-    buffer = memoryview(bytearray(_PIECE_BYTES))
-
-    def body() -> Iterator[memoryview]:
-        left = size
-        with files.open(blob_path(digest), 0) as source:
-            while left:
-                count = source.readinto(buffer[:left])
-                if not count:
-                    raise UnreachableError(f"{digest}: the node broke off; run the same command again to go on")
-                hasher.update(buffer[:count])
-                left -= count
-                told(count)
-                yield buffer[:count]
-        if hasher.hexdigest() != digest.hex:
+    """Write a blob behind what an earlier run left of it, or anew where that is wrong."""
+    partial = partial_of(path)
+    with open(partial, "a+b", buffering=0, opener=open_plain) as target:
+        check_plain(target, partial)
+        kept = os.fstat(target.fileno()).st_size
+        right = _fill(target, digest, size, files, told)
+        if not right and kept:
+            told(-size)
+            target.truncate(0)
+            right = _fill(target, digest, size, files, told)
+        if not right:
+            partial.unlink()
             raise MismatchError(f"{digest}: the node gave other bytes")
+        os.fsync(target.fileno())
+    partial.replace(path)
 
-    _write(path, body())
+
+def _fill(target: IO[bytes], digest: Digest, size: int, files: Files, told: Callable[[int], None]) -> bool:
+    """Add what a blob lacks; whether it is right then."""
+    hasher, buffer, at = digest.hasher(), memoryview(bytearray(_PIECE_BYTES)), 0
+    while at < size and (count := os.preadv(target.fileno(), [buffer[: size - at]], at)):
+        hasher.update(buffer[:count])
+        told(count)
+        at += count
+    target.truncate(at)
+    if at == size:
+        return hasher.hexdigest() == digest.hex
+    with files.open(blob_path(digest), at) as source:
+        while at < size:
+            count = source.readinto(buffer[: size - at]) or 0
+            if not count:
+                raise UnreachableError(f"{digest}: the node broke off; {LEFT}")
+            hasher.update(buffer[:count])
+            _write_all(target, buffer[:count])
+            told(count)
+            at += count
+    return hasher.hexdigest() == digest.hex
 
 
-def _write(path: FilePath, pieces: Sequence[bytes] | Iterator[memoryview]) -> None:
-    """Write a file that appears when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
+def _write_all(target: IO[bytes], view: memoryview) -> None:
+    while view:
+        view = view[target.write(view) :]
+
+
+def _write(path: FilePath, data: bytes) -> None:
+    """Write a small file that appears when it is whole."""
+    partial = partial_of(path)
     try:
         partial.unlink(missing_ok=True)
         with partial.open("xb", buffering=0) as target:
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    view = view[target.write(view) :]
+            _write_all(target, memoryview(data))
             os.fsync(target.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _forget_partials(folders: Iterable[FilePath]) -> None:
+    """Remove what earlier runs left of blobs that are not wanted any more."""
+    for folder in folders:
+        for left in folder.glob(f".*{PARTIAL}"):
+            if left.is_file():
+                left.unlink()

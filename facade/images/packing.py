@@ -15,12 +15,13 @@ from node.car import car_header, section_head
 from node.errors import FullError, InvalidError, MismatchError, UnreachableError
 from node.unixfs import LEAF_BYTES
 
-_LEFT: Final = "run the same command again to go on"
+LEFT: Final = "run the same command again to go on"
+PARTIAL: Final = ".partial"
 
 
 def partial_of(file: FilePath) -> FilePath:
     """Where a file is while it is not whole."""
-    return file.with_name(f".{file.name}.partial")
+    return file.with_name(f".{file.name}{PARTIAL}")
 
 
 def pack(tree: Tree, files: Files, file: FilePath, told: Callable[[int], None]) -> int:
@@ -35,7 +36,7 @@ def pack(tree: Tree, files: Files, file: FilePath, told: Callable[[int], None]) 
     """
     partial = partial_of(file)
     try:
-        with open(partial, "a+b", buffering=0, opener=_open_plain) as target, ExitStack() as stack:
+        with open(partial, "a+b", buffering=0, opener=open_plain) as target, ExitStack() as stack:
             _lock(target, file)
             packer = _Packer(files, target, told, stack)
             size = packer.run(tree)
@@ -96,7 +97,7 @@ class _Packer:
         while got < leaf.length:
             count = body.readinto(data[got:])
             if not count:
-                raise UnreachableError(f"{leaf.path[-1]}: the node broke off; {_LEFT}")
+                raise UnreachableError(f"{leaf.path[-1]}: the node broke off; {LEFT}")
             got += count
         self._open = (leaf.path, leaf.offset + leaf.length, body)
 
@@ -125,9 +126,16 @@ class _Packer:
         self._told(length)
 
 
-def _open_plain(path: str, flags: int) -> int:
+def open_plain(path: str, flags: int) -> int:
     """Open what an earlier run may have left: by way of no link that somebody else put there, and no FIFO."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def check_plain(target: IO[bytes], partial: FilePath) -> None:
+    """Raises: InvalidError, when what was opened may be something else than what an earlier run left."""
+    found = os.fstat(target.fileno())
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise InvalidError(f"{partial}: something else than what an earlier command left; remove it")
 
 
 def _lock(target: IO[bytes], file: FilePath) -> None:
@@ -139,8 +147,7 @@ def _lock(target: IO[bytes], file: FilePath) -> None:
         raise InvalidError(f"{file}: another command writes it now") from None
     if not os.path.samestat(mine, there):
         raise InvalidError(f"{file}: another command writes it now")
-    if not stat.S_ISREG(mine.st_mode) or mine.st_nlink > 1:
-        raise InvalidError(f"{partial_of(file)}: something else than what an earlier command left; remove it")
+    check_plain(target, partial_of(file))
 
 
 def _sync_folder(folder: FilePath) -> None:

@@ -16,7 +16,7 @@ from yarl import URL
 
 from node.cid import Cid
 from node.ipfs.kubo.adding import PROFILE
-from tests.fakes.layouts import root_of
+from tests.fakes.dag_layouts import root_of
 from tests.fakes.peer import dag_of
 from tests.node.contents import MIB, content
 

@@ -17,7 +17,7 @@ from yarl import URL
 
 from node.cid import IDENTITY_PROBE, Cid, Codec
 from node.unixfs import LEAF_BYTES, parse_node
-from tests.fakes.layouts import root_of
+from tests.fakes.dag_layouts import root_of
 from tests.fakes.peer import dag_of
 
 _PROFILE: Final = {"cid-version": "1", "raw-leaves": "true"}

@@ -37,8 +37,8 @@ def known_to_be_with_a_peer(node: Started, digest: str) -> None:
 
 
 def pinned(kubo: Kubo, cid: str, timeout: str = "15s") -> bool:
-    """Have it pinned, and once more where a busy machine made it stand still."""
-    return any(kubo.ask("pin/add", cid, timeout=timeout)[0] == 200 for _ in range(2))
+    """Have it pinned, and again where a busy machine made it stand still."""
+    return any(kubo.ask("pin/add", cid, timeout=timeout)[0] == 200 for _ in range(4))
 
 
 def fetch_all(home: Path, registry: str) -> None:

@@ -2,15 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 import pytest
 
+from facade.images.contracts import Body, Files
 from facade.images.folder import alone_in, open_folder_layout, unpack
+from facade.images.packing import partial_of
 from facade.images.taking import Known
 from node.digest import Digest
-from node.errors import FullError, InvalidError, MismatchError
+from node.errors import FullError, InvalidError, MismatchError, UnreachableError
 from node.layout import blob_path
 from tests.facade.images.layouts import Nothing, index_json, layout_of, to_folder
 from tests.fakes.images import all_blobs, make_image
@@ -31,10 +34,10 @@ def written(folder: FilePath) -> dict[tuple[str, ...], bytes]:
     return {path.relative_to(folder).parts: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def unpacked(folder: FilePath, files: dict[tuple[str, ...], bytes] = FILES) -> None:
+def unpacked(folder: FilePath, files: Files | None = None) -> None:
     told: list[int] = []
     with alone_in(folder):
-        unpack(folder, SIZES, Known(files, Nothing()), FILES["index.json",], told.append)
+        unpack(folder, SIZES, files or Known(FILES, Nothing()), FILES["index.json",], told.append)
     assert sum(told) == sum(SIZES.values())
 
 
@@ -63,11 +66,66 @@ def test_a_blob_that_is_right_stays_and_one_that_is_not_is_written_again(folder:
 
 def test_a_folder_whose_blobs_do_not_come_has_no_index(tmp_path: FilePath) -> None:
     with pytest.raises(MismatchError, match="other bytes"):
-        unpacked(tmp_path / "new", {**FILES, blob_path(LAYER.digest): bytes(LAYER.size)})
+        unpacked(tmp_path / "new", Known({**FILES, blob_path(LAYER.digest): bytes(LAYER.size)}, Nothing()))
     assert not (tmp_path / "new" / "index.json").exists()
     assert not list((tmp_path / "new").rglob("*.partial"))
     unpacked(tmp_path / "new")
     assert json.loads((tmp_path / "new" / "index.json").read_bytes()) == json.loads(index_json(IMAGE))
+
+
+class Counting(Known):
+    """Files that count what is read of them, and end after `most` bytes of each opening."""
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__(FILES, Nothing())
+        self.most = most
+        self.opened: list[tuple[str, int]] = []
+
+    @contextmanager
+    def open(self, path: tuple[str, ...], start: int) -> Iterator[Body]:
+        self.opened.append((path[-1], start))
+        stop = None if self.most is None else start + self.most
+        with Known({path: FILES[path][:stop]}, Nothing()).open(path, start) as body:
+            yield body
+
+
+def test_a_blob_that_was_cut_goes_on_where_it_stopped(tmp_path: FilePath) -> None:
+    folder = tmp_path / "new"
+    with pytest.raises(UnreachableError, match="again to go on"):
+        unpacked(folder, Counting(most=700_000))
+    files = Counting()
+    unpacked(folder, files)
+    assert (LAYER.digest.hex, 700_000) in files.opened
+    assert written(folder) == FILES
+
+
+@pytest.mark.parametrize("left", [b"wrong", bytes(LAYER.size), LAYER.data + b"more", LAYER.data])
+def test_what_was_left_of_a_blob_counts_only_where_it_is_right(tmp_path: FilePath, left: bytes) -> None:
+    blob = tmp_path.joinpath("new", *blob_path(LAYER.digest))
+    blob.parent.mkdir(parents=True)
+    partial_of(blob).write_bytes(left)
+    files = Counting()
+    unpacked(tmp_path / "new", files)
+    assert written(tmp_path / "new") == FILES
+    assert ((LAYER.digest.hex, 0) in files.opened) is not left.startswith(LAYER.data)
+
+
+def test_what_was_left_of_other_blobs_is_removed(folder: FilePath) -> None:
+    partial_of(folder.joinpath(*blob_path(Digest.of(b"another")))).write_bytes(b"ano")
+    unpacked(folder)
+    assert written(folder) == FILES
+
+
+def test_what_somebody_else_put_where_a_blob_is_begun_is_not_written_to(folder: FilePath, tmp_path: FilePath) -> None:
+    layer, victim = folder.joinpath(*blob_path(LAYER.digest)), tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    layer.unlink()
+    for put in (os.link, os.symlink):
+        put(victim, partial_of(layer))
+        with pytest.raises((InvalidError, FullError)):
+            unpacked(folder)
+        assert victim.read_bytes() == b"mine"
+        partial_of(layer).unlink()
 
 
 def test_a_blob_is_not_written_through_a_link(folder: FilePath, tmp_path: FilePath) -> None:

@@ -15,8 +15,8 @@ from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import OnDaemon, Timings, open_kubo
 from node.store import Store
 from node.unixfs import LEAF_BYTES, build_dag
+from tests.fakes.dag_layouts import root_of
 from tests.fakes.kubo import FakeKubo, fake_kubo
-from tests.fakes.layouts import root_of
 from tests.kubo.daemon import Kubo
 
 Opener = Callable[[Store, Endpoint, Timings], AbstractAsyncContextManager[OnDaemon]]
