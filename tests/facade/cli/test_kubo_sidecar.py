@@ -16,6 +16,7 @@ from tests.node.contents import MIB, content
 
 HERE = content(3 * MIB + 5, "on the node")
 THERE = content(5 * MIB + 7, "on a peer alone")
+READ = content(2 * MIB + 3, "on a peer, and read at once")
 MEMBERS = content(2 * MIB + 1, "for members")
 PRIVATE = make_image("private", (1_500_000,))
 
@@ -55,6 +56,10 @@ def fetch_all(home: Path, registry: str) -> None:
         for cid, data in ((added(here, HERE, "--public"), HERE), (theirs["cid"], THERE)):
             assert pinned(kubo, cid)
             assert kubo.ask("cat", cid, offline="true") == (200, data)
+        read = there.ask("ipfs", "add", str(write(home / "read", READ)), "--public")
+        known_to_be_with_a_peer(here, read["digest"])
+        answers = (kubo.ask("cat", read["cid"], timeout="15s") for _ in range(4))
+        assert next(data for status, data in answers if status == 200 and len(data) == len(READ)) == READ
         assert_hidden_is_not_given(here, kubo)
         assert kubo.call("swarm/peers")["Peers"] is None
         assert here.ask("where", theirs["digest"])["blobs"][0]["cid"] == theirs["cid"]
