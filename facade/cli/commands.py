@@ -13,6 +13,8 @@ from node.errors import InvalidError, LayermeshError
 NAMES: Final = ("up", "status", "peers", "where", "export", "import", "ipfs", "backup", "restore", "version")
 _FAILED: Final = 1
 _USAGE: Final = 2
+_INTERRUPTED: Final = 130
+"""As shells say it: 128 and the number of SIGINT."""
 
 
 class _Commands(Lazy):
@@ -37,7 +39,7 @@ def layermesh() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status: 0, 1 (failed) or 2 (usage); errors are one line on stderr."""
+    """Run one command line; its exit status: 0, 1 (failed), 2 (usage) or 130. An error is one line on stderr."""
     try:
         status: Any = layermesh.main(list(arguments), prog_name="layermesh", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     except LayermeshError as error:
         return _fail(str(error), _FAILED)
     except click.exceptions.Abort:
-        return 130
+        return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; the exit must not complain
         return _FAILED
