@@ -92,12 +92,13 @@ Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
 
 def by_gateway(kubo: Kubo) -> Read:
     """Leaves are parts of the file that its gateway gives, several at once."""
-    at_hand = Swarm(kubo.reading, Timings(), Limits(leaves_per_request=_LEAVES_AT_ONCE), _SILENT)
-    afar = Swarm(kubo.reading, Timings(), Limits(requests_per_peer=1), _SILENT)  # in order, behind the pin of it
+    at_hand = Limits(leaves_per_request=_LEAVES_AT_ONCE)
+    afar = Limits(requests_per_peer=1)  # in order, behind the pin of it
 
     async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+        swarm = Swarm(kubo.reading, Timings(), at_hand if file.here else afar, _faults(kubo, file.cid))
         source = Source("kubo", kubo.gateway, lambda _target: {}, wanted.digest)
-        await (at_hand if file.here else afar).fetch(file.cid, file.size, [source], sink)
+        await swarm.fetch(file.cid, file.size, [source], sink)
 
     return read
 
@@ -113,7 +114,7 @@ def by_blocks(network: OnDaemon) -> Read:
         except TimeoutError:
             raise UnreachableError(f"{cid}: it took longer than {limit_s:g} s") from None
         except MismatchError as error:  # of one block: that the CID is the blob's is not in doubt
-            log.warning("kubo gave wrong bytes", cid=str(cid), why=str(error))
+            _gave_wrong(network, cid, str(error))
             raise UnreachableError(str(error)) from None
 
     async def read(_wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
@@ -143,7 +144,7 @@ class KuboSource:
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
-        if not self._kubo.usable or wanted.repository.namespace == OWN:
+        if not self._kubo.is_prompt or wanted.repository.namespace == OWN:
             return ()
         named: dict[Cid, Mapping] = {}
         for one in await self._mappings.of(wanted):
@@ -167,6 +168,8 @@ class KuboSource:
         except WrongMappingError:
             raise
         except (NotFoundError, UnreachableError) as error:
+            if file.here:
+                self._kubo.doubt(file.cid)
             if not await self._kubo.here(file.cid):
                 raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
@@ -177,7 +180,7 @@ class KuboSource:
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = cid_of_small(digest)
-        if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
+        if not self._kubo.is_prompt or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
         if not (late or self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
             return None
@@ -230,6 +233,9 @@ class KuboSource:
         try:
             async with asyncio.timeout(LATE_LOOK_S if late else LOOK_S):
                 return await self._kubo.block(cid)
+        except MismatchError as error:
+            _gave_wrong(self._kubo, cid, str(error))
+            return None
         except (LayermeshError, TimeoutError) as error:
             log.debug("ipfs gave no block", cid=str(cid), why=str(error) or "no answer in time")
             return None
@@ -256,9 +262,15 @@ class KuboSource:
             log.debug("ipfs did not pin", cid=str(cid), why=str(error))
 
 
-_SILENT: Final = Faults(
-    failed=lambda source, reason: None,
-    lied=lambda source, reason: log.warning("kubo gave wrong bytes", digest=str(source.digest), why=reason),
-    lacks=lambda source: None,
-    received=lambda source, size_bytes: None,
-)
+def _gave_wrong(kubo: OnDaemon, cid: Cid, why: str) -> None:
+    log.warning("kubo gave wrong bytes", cid=str(cid), why=why)
+    kubo.gave_wrong(cid)
+
+
+def _faults(kubo: OnDaemon, cid: Cid) -> Faults:
+    return Faults(
+        failed=lambda source, reason: None,
+        lied=lambda source, reason: _gave_wrong(kubo, cid, reason),
+        lacks=lambda source: None,
+        received=lambda source, size_bytes: None,
+    )

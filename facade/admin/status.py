@@ -259,8 +259,8 @@ def ipfs_warnings(running: RunningKubo | None) -> list[str]:
     if running is None:
         return []
     known, trouble = running.kubo.known, running.publisher.trouble
-    said = (known.trouble, known.note, trouble if known.trouble is None and known.note is None else None)
-    return [f"ipfs: {each}" for each in said if each is not None]
+    said = [known.trouble] if known.trouble is not None else [*known.notes, trouble]
+    return [f"ipfs: {each}" for each in dict.fromkeys(said) if each is not None]
 
 
 def _upstream(node: Running, config: UpstreamConfig) -> UpstreamReport:

@@ -23,14 +23,14 @@ class Pin:
 class Health:
     """How a network is. `trouble` tells people in one line why it cannot be used; None when it can.
 
-    `identity` names the daemon behind it, and is empty where there is none: another daemon has other pins. `note` tells
+    `identity` names the daemon behind it, and is empty where there is none: another daemon has other pins. `notes` tell
     what people should know although it can be used.
     """
 
     trouble: str | None = None
     version: str = ""
     identity: str = ""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Reading(Protocol):

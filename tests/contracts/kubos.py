@@ -1,6 +1,6 @@
 """What a Kubo does, as far as layermesh counts on it: the real one is held to it, and the fake of the wire tests.
 
-Join with a fixture `daemon`.
+Join with a fixture `daemon`, and `fetching_nothing`, whose gateway looks for nothing elsewhere.
 """
 
 import asyncio
@@ -155,6 +155,17 @@ class KuboContract:
             assert (status, hung) == (200, True)
             assert MIB < len(came) <= 2 * MIB and DATA.startswith(came)
         assert await daemon.read(DAG.root, Range=f"bytes=5-{MIB}") == (206, DATA[5 : MIB + 1], False)
+
+    async def test_a_gateway_that_fetches_nothing_cuts_a_body_at_a_missing_leaf(self, fetching_nothing: Daemon) -> None:
+        await fetching_nothing.add(DATA, pin="false")
+        fetching_nothing.lose(DAG.leaf(2).cid)
+        came = bytearray()
+        async with fetching_nothing.session.get(fetching_nothing.gateway / "ipfs" / str(DAG.root)) as answer:
+            assert (answer.status, answer.content_length) == (200, len(DATA))
+            with pytest.raises(aiohttp.ClientPayloadError):
+                async for piece in answer.content.iter_any():
+                    came += piece
+        assert came == DATA[: 2 * MIB]
 
     async def test_only_if_cached_asks_for_the_root_alone(self, daemon: Daemon) -> None:
         assert (await daemon.read(DAG.root, **{"Cache-Control": "only-if-cached"}))[0] == 412

@@ -117,7 +117,7 @@ class NetworkContract:
 
     async def test_a_network_that_works_is_healthy(self, network: Published) -> None:
         health = await network.ipfs.health()
-        assert health.trouble is None and health.note is None
+        assert health.trouble is None and not health.notes
 
 
 class DaemonContract(NetworkContract):

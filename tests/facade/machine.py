@@ -173,11 +173,11 @@ async def _run(
 
 
 async def _kubo(
-    stack: AsyncExitStack, fake: FakeKubo | None, client: Client, store: Store, cluster: Cluster
+    stack: AsyncExitStack, endpoint: Endpoint | None, timings: KuboTimings, store: Store, cluster: Cluster
 ) -> tuple[RunningKubo | None, Ipfs]:
-    if fake is None:
+    if endpoint is None:
         return None, NO_IPFS
-    running = run_kubo(Endpoint(fake.rpc, client=client), store, cluster, timings=QUICK_KUBO, introduce_every_s=0.1)
+    running = run_kubo(endpoint, store, cluster, timings=timings, introduce_every_s=0.1)
     daemon = await stack.enter_async_context(running)
     return daemon, daemon.source
 
@@ -242,8 +242,9 @@ async def machine(
     limits: Limits = QUICK_LIMITS,
     timings: Timings = QUICK_TIMINGS,
     gateways: tuple[URL, ...] = (),
-    kubo: FakeKubo | None = None,
+    kubo: FakeKubo | Endpoint | None = None,
     kubo_client: Client = Client.KUBO,
+    kubo_timings: KuboTimings = QUICK_KUBO,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
@@ -266,7 +267,8 @@ async def machine(
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, lingering_time=0.2)
         await _run(stack, runner, mesh, cluster.tls)
         settings = FacadeSettings(upstreams=configs, waits=waits)
-        daemon, ipfs = await _kubo(stack, kubo, kubo_client, store, cluster)
+        endpoint = Endpoint(kubo.rpc, client=kubo_client) if isinstance(kubo, FakeKubo) else kubo
+        daemon, ipfs = await _kubo(stack, endpoint, kubo_timings, store, cluster)
         if gateways:
             ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))

@@ -21,6 +21,7 @@ from tests.fakes.dag_layouts import root_of
 from tests.fakes.peer import dag_of
 
 _PROFILE: Final = {"cid-version": "1", "raw-leaves": "true"}
+FULL: Final = "committing batch to datastore at /: write /repo/put: no space left on device"
 _MISSING: Final = "block was not found locally (offline): ipld: could not find {}"
 _PIECE: Final = 64 * 1024
 HTML: Final = "<!DOCTYPE html><html><title>Welcome to nginx!</title></html>"
@@ -37,7 +38,7 @@ class KuboFaults:
     gateway_html: bool = False
     """Something else answers at its gateway's port."""
     full: bool = False
-    """There is no space left on the device: what is added is refused at its end."""
+    """There is no space left on the device: what is added is refused at its end, and what is to be pinned as well."""
     other_profile: bool = False
     """It does not follow what `add` is told, and makes other CIDs."""
     links: int | None = None
@@ -53,6 +54,12 @@ class KuboFaults:
     """So long it takes to get a block from another."""
     reset_adds: int = 0
     """So many uploads end with their connection."""
+    stat_s: float = 0.0
+    """So long it takes to say whether it has a block."""
+    no_fetch: bool = False
+    """Its gateway looks for nothing in the swarm (`Gateway.NoFetch`), so a body ends where a leaf is missing."""
+    freeze_after: int | None = None
+    """Once a body gave so many bytes, it is frozen, that body as well."""
     gc_after: int | None = None
     """Once a body gave so many bytes, everything that is not pinned is gone, and what it reads from as well."""
 
@@ -146,7 +153,7 @@ class FakeKubo:
         if self.faults.cut_upload and len(data) > 2 * LEAF_BYTES:
             data = data[:LEAF_BYTES]
         if self.faults.full and not _is_true(request, "only-hash"):
-            return _error("committing batch to datastore at /: write /repo/put: no space left on device")
+            return _error(FULL)
         follows = all(request.query.get(name, "").lower() == value for name, value in _PROFILE.items())
         if self.faults.other_profile or not follows:
             data = b"as another profile has it" + data
@@ -174,6 +181,7 @@ class FakeKubo:
 
     async def _block_stat(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"])
+        await asyncio.sleep(self.faults.stat_s)
         if cid not in self.blocks:
             return _error(_MISSING.format(cid))
         return _json({"Key": str(cid), "Size": len(self.blocks[cid])})
@@ -196,9 +204,15 @@ class FakeKubo:
 
     async def _pin_add(self, request: web.Request) -> web.StreamResponse:
         cid = Cid.parse(request.query["arg"])
+        tells = _is_true(request, "progress")
+        if self.faults.full and not tells:
+            return _error(FULL)
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
-        await answer.write(b'{"Progress":0}\n')
+        if tells:
+            await answer.write(b'{"Progress":0}\n')
+        if self.faults.full:  # which is said in a trailer alone
+            return answer
         for each in self._walk(cid):
             if not await self._obtain(each):
                 await self.released.wait()
@@ -263,13 +277,21 @@ class FakeKubo:
         cid = Cid.parse(text)
         if request.headers.get("Cache-Control") == "only-if-cached" and cid not in self.blocks:
             return web.Response(status=412, text="412 Precondition Failed")
-        if await self._obtain(cid) is None:
-            await self.released.wait()
-            return web.Response(status=504, text="not found in time")
+        if await self._seek(cid) is None:
+            return web.Response(status=404 if self.faults.no_fetch else 504, text="not found")
         if request.query.get("format") == "raw":
             block = bytes(len(self.blocks[cid])) if cid == self.faults.wrong_leaf else self.blocks[cid]
             return web.Response(body=block, content_type="application/vnd.ipld.raw")
         return await self._file(request, cid)
+
+    async def _seek(self, cid: Cid) -> bytes | None:
+        """A block for its gateway; what nobody has is looked for until it ends, unless it does not look."""
+        if self.faults.no_fetch:
+            return self.blocks.get(cid)
+        block = await self._obtain(cid)
+        if block is None:
+            await self.released.wait()
+        return block
 
     async def _file(self, request: web.Request, root: Cid) -> web.StreamResponse:
         leaves = self.leaves(root)
@@ -286,15 +308,18 @@ class FakeKubo:
         answer.content_length = stop - start
         await answer.prepare(request)
         if request.method != "HEAD":
-            await self._send(answer, leaves, start, stop)
+            await self._send(request, answer, leaves, start, stop)
         return answer
 
-    async def _send(self, answer: web.StreamResponse, leaves: list[Cid], start: int, stop: int) -> None:
+    async def _send(
+        self, request: web.Request, answer: web.StreamResponse, leaves: list[Cid], start: int, stop: int
+    ) -> None:
         sent = 0
         for index in range(start // LEAF_BYTES, -(-stop // LEAF_BYTES)):
-            leaf = await self._obtain(leaves[index])
-            if leaf is None:  # it is looked for, and nobody has it
-                await self.released.wait()
+            leaf = await self._seek(leaves[index])
+            if leaf is None:
+                if request.transport is not None:
+                    request.transport.close()
                 return
             if leaves[index] == self.faults.wrong_leaf:
                 leaf = bytes(len(leaf))
@@ -303,6 +328,9 @@ class FakeKubo:
             for offset in range(0, len(part), _PIECE):
                 await answer.write(part[offset : offset + _PIECE])
                 sent += _PIECE
+                if self.faults.freeze_after is not None and sent >= self.faults.freeze_after:
+                    self.faults.freeze_after, self.faults.frozen = None, True
+                    await self.released.wait()
                 if self.faults.gc_after is not None and sent >= self.faults.gc_after:
                     self.faults.gc_after = None
                     self.collect()

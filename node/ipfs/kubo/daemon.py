@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from node.cid import Cid
-from node.errors import InvalidError, NotFoundError, UnreachableError
+from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.ipfs.kubo.rpc import ANSWER_S
 
@@ -63,13 +63,19 @@ class Daemon:
 
     async def has_file(self, cid: Cid) -> bool:
         """Whether it has every block of a file, without asking anybody else; False when that takes long to find."""
+        return await self.is_whole(cid, within_s=_WHOLE_S) is True
+
+    async def is_whole(self, cid: Cid, *, within_s: float) -> bool | None:
+        """As `has_file`; None where it does not say, or not in time."""
         try:
             said = await self._rpc.ask(
-                "files/stat", f"/ipfs/{cid}", within_s=_WHOLE_S, with_local="true", offline="true"
+                "files/stat", f"/ipfs/{cid}", within_s=within_s, with_local="true", offline="true"
             )
-        except (NotFoundError, UnreachableError):
+        except NotFoundError:
             return False
-        return isinstance(said, dict) and said.get("Local") is True
+        except LayermeshError:
+            return None
+        return said.get("Local") is True if isinstance(said, dict) else None
 
     async def pinned(self, cid: Cid) -> str | None:
         """The name of a file's own pin, empty when it has none; None when it is not pinned for itself."""
@@ -93,7 +99,7 @@ class Daemon:
         except TimeoutError:
             raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
         if not whole:
-            raise NotFoundError(f"{cid}: the swarm did not give all of it")
+            await self._pin_untold(cid, name)
 
     async def _fetched(self, cid: Cid, name: str, stall_s: float) -> bool:
         """Follow what a pin tells of its progress; whether it came to its end, which only its last line says."""
@@ -110,6 +116,15 @@ class Daemon:
                         count = said.get("Progress", 0)
                         limit.reschedule(loop.time() + stall_s)
         return False
+
+    async def _pin_untold(self, cid: Cid, name: str) -> None:
+        """Pin once more what ended without a word: where progress is told, why it failed stands in a trailer alone."""
+        try:
+            said = await self._rpc.ask("pin/add", str(cid), name=name)
+        except UnreachableError as error:
+            raise NotFoundError(f"{cid}: the swarm did not give all of it: {error}") from None
+        if not (isinstance(said, dict) and said.get("Pins")):
+            raise NotFoundError(f"{cid}: the swarm did not give all of it")
 
     async def unpin(self, cid: Cid) -> None:
         """End a pin, whoever made it: look before. One that is not there is no error."""

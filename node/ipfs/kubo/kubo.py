@@ -26,6 +26,7 @@ from node.ipfs.kubo.daemon import PIN_STALL_S, Commands, Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.files import open_file
 from node.ipfs.kubo.multiaddrs import SwarmPeer
+from node.ipfs.kubo.notes import Notes, Topic
 from node.ipfs.kubo.rpc import Rpc, open_session
 from node.sending import HasFileno
 from node.store import Store
@@ -34,7 +35,8 @@ from node.workers import Pulse
 
 _log: Final = structlog.get_logger(__name__)
 _BY_HAND: Final = "by hand"
-_FULL_S: Final = 150.0
+_EXAMINE_S: Final = 10.0
+_MOST_DOUBTED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +76,27 @@ class OnDaemon(ABC):
         self._timings = timings
         self._names = f"layermesh/{store.node_id}/"
         self._version = ""
-        self._full: tuple[str, float] | None = None
-        """What it said when its disk was full, and how long that is told without its being said again."""
+        self._notes = Notes()
+        self._kept_waiting = False
+        self._doubted: asyncio.Queue[Cid] = asyncio.Queue(_MOST_DOUBTED)
 
     @property
     def usable(self) -> bool:
         """Whether it could be used when it was looked at last."""
         return self.known.trouble is None
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether a pull may ask it: it can be used, and has kept none waiting since it was looked at last."""
+        return self.usable and not self._kept_waiting
+
     async def run(self) -> None:
         """Look at the daemon now and then, until cancelled."""
-        while True:
-            await self.health()
-            await asyncio.sleep(self._timings.look_every_s if self.usable else self._timings.look_again_s)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._examine(), name="examine what kubo gave")
+            while True:
+                await self.health()
+                await asyncio.sleep(self._timings.look_every_s if self.usable else self._timings.look_again_s)
 
     async def health(self) -> Health:
         """Look how the daemon is. Implements `Publishing.health`."""
@@ -97,11 +107,21 @@ class OnDaemon(ABC):
             self.failed(f"Kubo at {self.endpoint} gives no answer: is it frozen?")
         except LayermeshError as error:
             self.failed(str(error))
+        self._kept_waiting = False
         return self.known
 
     def failed(self, why: str) -> None:
         """It cannot be used now: it is looked at anew before it is."""
         self._learn(Health(why))
+
+    def doubt(self, cid: Cid) -> None:
+        """A file that it had did not come whole: it is looked whether a part of it is gone, which nobody waits for."""
+        with suppress(asyncio.QueueFull):
+            self._doubted.put_nowait(cid)
+
+    def gave_wrong(self, cid: Cid) -> None:
+        """It gave bytes of a file, or of a block, that are not those that the CID names."""
+        self._note(Topic.WRONG, f"Kubo gave wrong bytes for {cid}: `ipfs repo verify` tells which blocks are damaged")
 
     @property
     def read_at(self) -> URL | None:
@@ -125,15 +145,20 @@ class OnDaemon(ABC):
         return cid.codec is Codec.RAW or await self.daemon.has_file(cid)
 
     async def here(self, cid: Cid) -> bool:
-        """Whether it has a file's root, asked so that a pull may wait for it; False as well where it does not say."""
-        if not self.usable:
+        """Whether it has a file's root, asked so that a pull may wait for it; False as well where it does not say.
+
+        One that is silent may only be busy: no pull asks it until it is looked at, and that tells whether it is frozen.
+        """
+        if not self.is_prompt:
             return False
         try:
             async with asyncio.timeout(self._timings.here_s):
                 return await self.daemon.has_block(cid)
-        except (LayermeshError, TimeoutError) as error:
-            self.failed(str(error) or f"Kubo at {self.endpoint} gives no answer: is it frozen?")
-            return False
+        except TimeoutError:
+            self._kept_waiting = True
+        except LayermeshError as error:
+            self.failed(str(error))
+        return False
 
     async def add(self, digest: Digest) -> Cid:
         """Pin a blob of the store in it. Implements `Publishing.add`; only what anybody may have enters a Kubo."""
@@ -148,9 +173,9 @@ class OnDaemon(ABC):
             try:
                 cid = await self._upload(blob, blob.size, self._name(digest))
             except FullError as error:
-                self._note_full(str(error))
+                self._note(Topic.FULL, str(error))
                 raise
-        self._note_full(None)
+        self._has_room()
         if cid != holding.cid:
             await self._remove(cid, lambda name: name == self._name(digest))
             raise MismatchError(f"{digest}: Kubo added it as {cid}, which is {holding.cid}")
@@ -210,7 +235,7 @@ class OnDaemon(ABC):
             await check_profile(self._upload)
         await self._find_files(anew=anew)
         self.peer = peer
-        self._learn(Health(None, self._version, peer.peer_id, self._full_note))
+        self._learn(Health(None, self._version, peer.peer_id, self._notes.known))
 
     def _learn(self, known: Health) -> None:
         before, self.known = self.known, known
@@ -222,22 +247,41 @@ class OnDaemon(ABC):
             _log.warning("kubo cannot be used", why=known.trouble)
         self.moved.beat()
 
-    @property
-    def _full_note(self) -> str | None:
-        now = asyncio.get_running_loop().time()
-        return self._full[0] if self._full is not None and now < self._full[1] else None
+    async def _examine(self) -> None:
+        """Look whether what is doubted is whole; where that is not to be learnt, nothing is said of it.
 
-    def _note_full(self, note: str | None) -> None:
-        self._full = None if note is None else (note, asyncio.get_running_loop().time() + _FULL_S)
+        At once, for a blob that is fetched elsewhere is published again, and then nobody learns of it any more.
+        """
+        while True:
+            cid = await self._doubted.get()
+            if await self.daemon.is_whole(cid, within_s=_EXAMINE_S) is False:
+                _log.warning("kubo has lost a part of a file", cid=str(cid))
+                words = "was it collected, or is its datastore damaged? `ipfs pin verify` tells which pins are broken"
+                self._note(Topic.LOST, f"Kubo has lost a part of {cid}: {words}")
+
+    def _note(self, topic: Topic, words: str) -> None:
+        self._notes.tell(topic, words)
+        self._show_notes()
+
+    def _has_room(self) -> None:
+        self._notes.end(Topic.FULL)
+        self._show_notes()
+
+    def _show_notes(self) -> None:
         if self.usable:
-            self.known = replace(self.known, note=note)
+            self.known = replace(self.known, notes=self._notes.known)
 
     async def _pin(self, cid: Cid, what: str) -> None:
         name = self._names + what
         before = await self.daemon.pinned(cid)
         if before is not None and (before == name or not before.startswith(self._names) or what != _BY_HAND):
             return
-        await self.daemon.pin(cid, name, self._timings.pin_stall_s)
+        try:
+            await self.daemon.pin(cid, name, self._timings.pin_stall_s)
+        except FullError as error:
+            self._note(Topic.FULL, self._notes.of(Topic.FULL) or str(error))
+            raise
+        self._has_room()
 
     async def _remove(self, cid: Cid, ours: Callable[[str], bool]) -> None:
         name = await self.daemon.pinned(cid)

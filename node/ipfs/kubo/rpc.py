@@ -193,12 +193,12 @@ def no_rpc(endpoint: Endpoint, status: int, content_type: str | None) -> Unreach
 
 def failure(message: str) -> NotFoundError | FullError | CommandError:
     """What it means that a command failed with this message."""
-    message = one_line(message.encode())
+    said = one_line(message.encode(errors="replace"))
     if any(words in message for words in _FULL):
-        return FullError(f"Kubo's disk is full: {message}")
+        return FullError(f"Kubo's disk is full: {said}")
     if any(words in message for words in _ABSENT):
-        return NotFoundError(f"Kubo: {message}")
-    return CommandError(f"Kubo: {message or 'it failed'}")
+        return NotFoundError(f"Kubo: {said}")
+    return CommandError(f"Kubo: {said or 'it failed'}")
 
 
 def one_line(text: bytes) -> str:

@@ -1,14 +1,16 @@
 """What can be wrong with a Kubo: every pull succeeds all the same, and the node says in words what is wrong."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from facade.admin.status import ipfs, ipfs_warnings
-from tests.facade.machine import Machine, machine, until
+from node.errors import FullError
+from tests.facade.machine import QUICK_KUBO, Machine, machine, until
 from tests.fakes.images import FakeImage, make_image
-from tests.fakes.kubo import FakeKubo, fake_kubo
+from tests.fakes.kubo import FULL, FakeKubo, fake_kubo
 from tests.fakes.peer import dag_of
 from tests.fakes.registry import FakeRegistry
 
@@ -95,7 +97,7 @@ async def test_a_kubo_that_cannot_be_used_costs_no_pull_and_is_told_of(
 async def test_a_kubo_that_is_frozen_is_asked_by_one_pull_alone(node: Machine, kubo: FakeKubo) -> None:
     kubo.faults.frozen = True
     assert (await node.blob(LAYER.digest)).source == "upstream"
-    assert not node.kubo.kubo.usable
+    assert not node.kubo.kubo.is_prompt
     await node.landed(LAYER.digest)
     await node.store.drop(LAYER.digest)
     kubo.asked.clear()
@@ -152,15 +154,73 @@ def damage_a_leaf(kubo: FakeKubo) -> None:
     kubo.faults.wrong_leaf = LEAF
 
 
-@pytest.mark.parametrize("harm", [lose_a_leaf, collect_while_it_sends, damage_a_leaf])
-async def test_what_kubo_lacks_in_the_middle_comes_from_upstream(
-    node: Machine, kubo: FakeKubo, registry: FakeRegistry, harm: Callable[[FakeKubo], None]
+def lose_a_leaf_and_look_for_nothing(kubo: FakeKubo) -> None:
+    del kubo.blocks[LEAF]
+    kubo.faults.no_fetch = True
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lose_a_leaf, f"Kubo has lost a part of {ROOT}"),
+        (lose_a_leaf_and_look_for_nothing, f"Kubo has lost a part of {ROOT}"),
+        (collect_while_it_sends, f"Kubo has lost a part of {ROOT}"),
+        (damage_a_leaf, f"Kubo gave wrong bytes for {ROOT}: `ipfs repo verify`"),
+    ],
+)
+async def test_what_kubo_lacks_in_the_middle_comes_from_upstream_and_is_told(
+    node: Machine, kubo: FakeKubo, registry: FakeRegistry, harm: Callable[[FakeKubo], None], words: str
 ) -> None:
     harm(kubo)
     registry.requests.clear()
     answer = await node.blob(LAYER.digest)
     assert (answer.source, answer.data, answer.cut) == ("ipfs", LAYER.data, False)
     assert registry.asked("blobs")[-1].headers["Range"].startswith("bytes=")
+    await until(lambda: [each for each in ipfs_warnings(node.kubo) if words in each])
+    assert ipfs(node.kubo).usable
+
+
+async def test_what_stops_but_is_whole_is_not_said_to_be_lost(node: Machine, kubo: FakeKubo) -> None:
+    kubo.faults.freeze_after = MIB
+    answer = await node.blob(LAYER.digest)
+    assert (answer.source, answer.data, answer.cut) == ("ipfs", LAYER.data, False)
+    await until(lambda: "is it frozen?" in said(node))
+    kubo.faults.frozen = False
+    kubo.released.set()
+    await until(lambda: "files/stat" in kubo.asked and node.kubo.publisher.in_step)
+    assert not ipfs_warnings(node.kubo)
+
+
+async def test_what_is_told_of_a_file_does_not_hide_that_the_disk_is_full(node: Machine, kubo: FakeKubo) -> None:
+    kubo.faults.wrong_leaf = LEAF
+    kubo.faults.full = True
+    assert (await node.blob(LAYER.digest)).data == LAYER.data
+    await until(lambda: len(ipfs_warnings(node.kubo)) == 2)
+    full, wrong = ipfs_warnings(node.kubo)
+    assert full.startswith("ipfs: Kubo's disk is full") and wrong.startswith("ipfs: Kubo gave wrong bytes")
+
+
+async def test_a_kubo_that_was_slow_once_is_passed_over_and_not_taken_for_frozen(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, kubo: FakeKubo
+) -> None:
+    timings = replace(QUICK_KUBO, here_s=0.1)
+    async with machine(tmp_path / "n", registry, kubo=kubo, kubo_timings=timings) as node:
+        assert (await node.manifest("v1")).status == 200
+        assert (await node.blob(LAYER.digest)).data == LAYER.data
+        await node.landed(LAYER.digest)
+        await until(lambda: ROOT in kubo.pinned)
+        await node.store.drop(LAYER.digest)
+        await until(lambda: ROOT not in kubo.pinned)
+        kubo.faults.stat_s = 0.2
+        kubo.asked.clear()
+        assert (await node.blob(LAYER.digest)).source == "upstream"
+        await node.landed(LAYER.digest)
+        await until(lambda: node.kubo.kubo.is_prompt and node.kubo.publisher.in_step)
+        assert kubo.asked.count("pin/ls") == 1  # of the blob that came: nothing was compared anew
+        assert not ipfs_warnings(node.kubo)
+        kubo.faults.stat_s = 0.0
+        await node.store.drop(LAYER.digest)
+        assert (await node.blob(LAYER.digest)).source == "ipfs"
 
 
 async def test_a_warning_says_what_is_wrong_until_it_is_well_again(node: Machine, kubo: FakeKubo) -> None:
@@ -184,7 +244,17 @@ async def test_a_full_disk_of_kubo_is_told_and_published_to_again_when_it_has_ro
         assert ipfs_warnings(node.kubo)[0].startswith("ipfs: Kubo's disk is full: committing batch")
         kubo.faults.full = False
         await until(lambda: ROOT in kubo.pinned)
-        await until(lambda: node.kubo.publisher.trouble is None)
+        await until(lambda: node.kubo.publisher.trouble is None and not ipfs_warnings(node.kubo))
+
+
+async def test_a_disk_that_is_full_when_a_file_is_fetched_from_the_swarm_is_told(node: Machine, kubo: FakeKubo) -> None:
+    kubo.faults.full = True
+    with pytest.raises(FullError):
+        await node.kubo.kubo.fetch(ROOT, LAYER.digest)
+    assert ipfs_warnings(node.kubo) == [f"ipfs: Kubo's disk is full: {FULL}"]
+    kubo.faults.full = False
+    await node.kubo.kubo.fetch(ROOT, LAYER.digest)
+    assert not ipfs_warnings(node.kubo)
 
 
 async def test_an_upload_whose_end_was_lost_is_not_taken_for_the_blob(
@@ -194,7 +264,8 @@ async def test_an_upload_whose_end_was_lost_is_not_taken_for_the_blob(
     kubo.faults.cut_upload = True
     assert (await node.blob(LAYER.digest)).data == LAYER.data
     await until(lambda: node.kubo.publisher.trouble)
-    assert "added it as" in str(node.kubo.publisher.trouble)
+    (warning,) = ipfs_warnings(node.kubo)
+    assert warning.startswith(f"ipfs: {LAYER.digest} is not published: {LAYER.digest}: Kubo added it as")
     assert kubo.pinned.keys() == {dag_of(blob.data).root for blob in (image.manifest, image.config)}
 
 

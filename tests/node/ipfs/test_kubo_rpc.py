@@ -104,6 +104,8 @@ def saying(status: int, text: str, kind: str = "application/json") -> Handler:
         (saying(200, '{"a": "' + "x" * (1 << 20) + '"}'), UnreachableError, "is no Kubo RPC"),
         (saying(500, "[]"), CommandError, "it failed"),
         (saying(500, '{"Message": "no space left on device"}'), FullError, "disk is full"),
+        (saying(500, '{"Message": "write /' + "a/" * 2000 + 'temp: no space left on device"}'), FullError, "is full"),
+        (saying(500, '{"Message": "' + "a" * 4000 + ' is not pinned"}'), NotFoundError, "aaa"),
         (saying(500, '{"Message": "x: block was not found locally (offline)"}'), NotFoundError, "not found locally"),
         (saying(500, '{"Message": "a\\u001b[31mb"}'), CommandError, "a [31mb"),
     ],
