@@ -15,21 +15,16 @@ _PIECE: Final = 64 * 1024
 
 @dataclass
 class Relay:
-    """Passes on both ways. What the server sends can be held; then it is passed on once `go_on` is set."""
+    """Passes on both ways. What the server sends can be held, and is passed on once `go_on` is set."""
 
     target: URL
     url: URL = field(default_factory=URL)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
-    """So many bytes were passed on as it was to hold after."""
+    """What the server sends over one connection at least is held now."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    _left: int | None = None
+    hold_after: int | None = None
+    """So much of what the server sends over a connection is passed on before it is held."""
     _talks: set["asyncio.Task[None]"] = field(default_factory=set)
-
-    def hold_after(self, count: int) -> None:
-        """Hold what the server sends once it sent so many bytes more."""
-        self._left = count
-        self.reached.clear()
-        self.go_on.clear()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either end has enough."""
@@ -69,12 +64,12 @@ class Relay:
             raise
 
     async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool) -> None:
+        count = 0
         while data := await source.read(_PIECE):
-            if is_answer and self._left is not None:
-                self._left -= len(data)
-                if self._left <= 0:
-                    self.reached.set()
-                    await self.go_on.wait()
+            count += len(data)
+            if is_answer and self.hold_after is not None and count > self.hold_after:
+                self.reached.set()
+                await self.go_on.wait()
             sink.write(data)
             await sink.drain()
         raise _Ended

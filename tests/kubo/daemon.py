@@ -132,6 +132,19 @@ class Kubo:
         """Connect it to another one."""
         self.call("swarm/connect", f"{other.swarm}/p2p/{other.peer_id}")
 
+    def by_hand(self, *command: str) -> bytes:
+        """What the `ipfs` command prints that an operator types."""
+        return subprocess.run(
+            [built_kubo(), *command], env=kubo_environment(self.repo), check=True, capture_output=True, timeout=60
+        ).stdout
+
+    def move(self, repo: Path) -> None:
+        """Have a new repository, and so another identity, at the same addresses from the next start on."""
+        at = json.loads((self.repo / "config").read_text())["Addresses"]
+        repo.mkdir()
+        lay_repository(repo, swarm=at["Swarm"][0], api=at["API"], gateway=at["Gateway"], settings={})
+        self.repo = repo
+
     def _answers(self) -> bool:
         try:
             return self.ask("id")[0] in (200, 403)

@@ -243,6 +243,8 @@ async def test_nodes_introduce_their_kubos_to_each_other(tmp_path: Path, registr
         await until(lambda: one.peerings and other.peerings)
         assert one.peerings == {other.peer_id: [f"/ip4/127.0.0.1/tcp/{other.rpc.port}"]}
         assert other.peerings == {one.peer_id: [f"/ip4/127.0.0.1/tcp/{one.rpc.port}"]}
+        other.peer_id = "12D3KooWAnotherAnotherAnotherAnotherAnotherAnotherAn"
+        await until(lambda: one.peerings == {other.peer_id: [f"/ip4/127.0.0.1/tcp/{other.rpc.port}"]})
 
 
 async def test_where_there_is_a_secret_only_members_hear_of_a_kubo(tmp_path: Path, registry: FakeRegistry) -> None:

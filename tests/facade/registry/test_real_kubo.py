@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -13,22 +14,25 @@ from typing import Final
 import pytest
 
 from cluster.config import Timings
-from facade.admin.status import ipfs_warnings
+from facade.admin.status import ipfs, ipfs_warnings
 from facade.settings import Waits
 from facade.upstream.client import Limits
 from node.cid import Cid
 from node.digest import Digest
+from node.errors import FullError
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.kubo import DEFAULT_TIMINGS
+from node.ipfs.kubo.kubo import Timings as KuboTimings
 from tests.facade.machine import Machine, machine, until
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.peer import dag_of
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.relay import Relay, relaying
-from tests.kubo.daemon import Kubo
+from tests.kubo.daemon import Kubo, running_kubo
+from tests.node.contents import mounted
 
 MIB: Final = 1024 * 1024
-HELD_AFTER: Final = 6 * MIB
+HELD_AFTER: Final = 4 * MIB
 PROMISED_S: Final = 3.0
 """By so much a pull may be later than a direct one, whatever fails."""
 
@@ -59,14 +63,18 @@ class Read:
 
 @asynccontextmanager
 async def beside(
-    folder: Path, registry: FakeRegistry, kubo: Kubo, gateway: Relay | None = None
+    folder: Path,
+    registry: FakeRegistry,
+    kubo: Kubo,
+    gateway: Relay | None = None,
+    timings: KuboTimings = DEFAULT_TIMINGS,
 ) -> AsyncIterator[Machine]:
     """A node that waits as long as nodes do, its Kubo's gateway behind a relay."""
     async with machine(
         folder,
         registry,
         kubo=Endpoint(kubo.rpc, gateway=gateway.url if gateway else None),
-        kubo_timings=DEFAULT_TIMINGS,
+        kubo_timings=timings,
         waits=Waits(),
         limits=Limits(),
         timings=Timings(),
@@ -136,6 +144,11 @@ def damage_a_leaf(kubo: Kubo) -> None:
     path.write_bytes(bytes(len(leaf)))
 
 
+def mount_again(folder: Path, size: str) -> None:
+    """Give a small file system another size."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
 @pytest.fixture
 def waking(kubo: Kubo) -> Iterator[Kubo]:
     """A Kubo that goes on afterwards, so that it can be stopped."""
@@ -161,10 +174,11 @@ async def test_a_kubo_that_fails_in_the_middle_of_a_blob_costs_a_moment_and_is_t
     async with relaying(waking.gateway) as relay, beside(tmp_path / "n", registry, waking, relay) as node:
         await publish(node)
         registry.requests.clear()
-        relay.hold_after(HELD_AFTER)
+        relay.hold_after = HELD_AFTER
 
         async def harmed() -> None:
-            await relay.reached.wait()
+            async with asyncio.timeout(10):
+                await relay.reached.wait()
             await asyncio.to_thread(harm, waking)
             relay.go_on.set()
 
@@ -179,3 +193,94 @@ async def test_a_kubo_that_fails_in_the_middle_of_a_blob_costs_a_moment_and_is_t
         await lose(node)
         again = await read(node, layer().digest)
         assert again.data == layer().data and again.longest_s < PROMISED_S
+
+
+def rotate(kubo: Kubo) -> None:
+    """The operator has it make a new key; its pins stay."""
+    kubo.by_hand("key", "rotate", "--oldkey", "before")
+
+
+def begin_anew(kubo: Kubo) -> None:
+    kubo.move(kubo.repo.parent / "anew")
+
+
+@pytest.mark.parametrize("change", [rotate, begin_anew])
+async def test_a_kubo_that_comes_back_as_another_one_is_given_all_and_costs_no_pull(
+    tmp_path: Path, registry: FakeRegistry, kubo: Kubo, change: Callable[[Kubo], None]
+) -> None:
+    registry.push("team/app", image(), "v1")
+    timings = replace(DEFAULT_TIMINGS, look_every_s=0.1, look_again_s=0.1)
+    async with beside(tmp_path / "n", registry, kubo, timings=timings) as node:
+        await publish(node)
+        before = kubo.peer_id
+        assert ipfs(node.kubo).peer_id == before
+        await asyncio.to_thread(kubo.stop)
+        pulled = await read(node, layer().digest)
+        assert pulled.data == layer().data and pulled.longest_s < PROMISED_S
+        await asyncio.to_thread(change, kubo)
+        await asyncio.to_thread(kubo.start)
+        after = kubo.peer_id
+        await until(lambda: ipfs(node.kubo).peer_id == after != before)
+        await until(lambda: node.kubo.publisher.in_step)
+        pins = kubo.call("pin/ls", type="recursive", names="true")["Keys"]
+        roots = {str(dag_of(blob.data).root) for blob in (image().manifest, *image().blobs)}
+        assert roots <= {cid for cid, pin in pins.items() if pin.get("Name", "").startswith("layermesh/")}
+        assert not ipfs_warnings(node.kubo)
+
+
+def told(kubo: Kubo) -> set[str]:
+    """Whom it was told to keep a connection to; when it has one is its own affair, and may take seconds."""
+    return {each["ID"] for each in kubo.call("swarm/peering/ls")["Peers"] or ()}
+
+
+async def test_a_kubo_that_comes_back_as_another_one_is_introduced_as_that(
+    tmp_path: Path, registry: FakeRegistry, kubo: Kubo
+) -> None:
+    with running_kubo(tmp_path / "other") as other:
+        async with (
+            machine(tmp_path / "a", registry, kubo=Endpoint(kubo.rpc)) as first,
+            machine(tmp_path / "b", registry, kubo=Endpoint(other.rpc), joins=(first.mesh,)),
+        ):
+            await until(lambda: told(other) == {kubo.peer_id})
+            await asyncio.to_thread(kubo.stop)
+            await asyncio.to_thread(rotate, kubo)
+            await asyncio.to_thread(kubo.start)
+            await until(lambda: told(other) == {kubo.peer_id})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small tmpfs: run the tests as root")
+async def test_a_kubo_whose_disk_is_full_is_told_of_and_published_to_once_there_is_room(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    """Where its repository's path is long, Kubo says that the disk is full behind hundreds of characters."""
+    registry.push("team/app", image(), "v1")
+    small = tmp_path / "small"
+    small.mkdir()
+    with mounted(small, "24m"), running_kubo(small / ("a" * 180) / ("b" * 180)) as kubo:
+        async with beside(tmp_path / "n", registry, kubo) as node:
+            assert (await node.manifest("v1")).status == 200
+            assert (await read(node, layer().digest)).data == layer().data
+            await until(lambda: node.kubo.publisher.trouble)
+            (warning,) = ipfs_warnings(node.kubo)
+            assert warning.startswith("ipfs: Kubo's disk is full: ") and node.kubo.kubo.usable
+            await asyncio.to_thread(mount_again, small, "200m")
+            await until(lambda: not ipfs_warnings(node.kubo) and node.kubo.publisher.in_step)
+            assert node.kubo.publisher.offered == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small tmpfs: run the tests as root")
+async def test_a_disk_that_is_full_when_kubo_fetches_from_its_swarm_is_told_of(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    (tmp_path / "file").write_bytes(layer().data)
+    small = tmp_path / "small"
+    small.mkdir()
+    with mounted(small, "24m"), running_kubo(small / "kubo") as kubo, running_kubo(tmp_path / "other") as other:
+        other.by_hand("add", "--quieter", str(tmp_path / "file"))
+        kubo.meet(other)
+        async with beside(tmp_path / "n", registry, kubo) as node:
+            await until(lambda: node.kubo.kubo.usable)
+            with pytest.raises(FullError):
+                await node.kubo.kubo.fetch(dag_of(layer().data).root, layer().digest)
+            (warning,) = ipfs_warnings(node.kubo)
+            assert warning.startswith("ipfs: Kubo's disk is full: pin: write ") and node.kubo.kubo.usable

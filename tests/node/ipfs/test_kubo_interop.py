@@ -1,6 +1,5 @@
 """The same bytes have the same CID everywhere: what is added there is read here, and the other way round."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,16 @@ from node.ipfs.kubo.rpc import Rpc, open_session
 from node.store import Store
 from tests.fakes.kubo import fake_kubo
 from tests.fakes.peer import dag_of
-from tests.kubo.daemon import Kubo, built_kubo, kubo_environment, running_kubo
+from tests.kubo.daemon import Kubo, running_kubo
 from tests.node.contents import MIB, PUBLIC, content
 
 DATA = content(2 * MIB + 5, "interop")
 QUICK = Timings(swarm_s=0.5, pin_stall_s=1.0)
 
 
-def by_hand(kubo: Kubo, *command: str) -> bytes:
-    """What the `ipfs` command prints that an operator types."""
-    environment = kubo_environment(kubo.repo)
-    return subprocess.run([built_kubo(), *command], env=environment, check=True, capture_output=True).stdout
-
-
 async def test_what_was_added_by_the_command_line_is_read_here(store: Store, kubo: Kubo, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(DATA)
-    cid = by_hand(kubo, "add", "--quieter", str(tmp_path / "file")).decode().strip()
+    cid = kubo.by_hand("add", "--quieter", str(tmp_path / "file")).decode().strip()
     assert cid == str(dag_of(DATA).root)
     async with open_kubo(store, Endpoint(kubo.rpc), QUICK) as network:
         assert (await network.health()).trouble is None
@@ -43,13 +36,13 @@ async def test_what_was_added_here_is_read_by_the_command_line(store: Store, kub
     holding = await store.put(Digest.of(DATA), DATA, PUBLIC)
     async with open_kubo(store, Endpoint(kubo.rpc), QUICK) as network:
         await network.add(holding.digest)
-    assert by_hand(kubo, "cat", str(holding.cid)) == DATA
+    assert kubo.by_hand("cat", str(holding.cid)) == DATA
 
 
 async def test_a_file_is_fetched_from_another_kubo_of_the_swarm(store: Store, kubo: Kubo, tmp_path: Path) -> None:
     with running_kubo(tmp_path / "other") as other:
         (tmp_path / "file").write_bytes(DATA)
-        by_hand(other, "add", str(tmp_path / "file"))
+        other.by_hand("add", str(tmp_path / "file"))
         kubo.meet(other)
         cid = dag_of(DATA).root
         async with open_kubo(store, Endpoint(kubo.rpc), QUICK) as network:
@@ -64,15 +57,15 @@ async def test_what_a_person_pinned_before_or_since_stays_theirs(store: Store, k
     holding = await store.put(Digest.of(DATA), DATA, PUBLIC)
     other = await store.put(Digest.of(b"other"), b"other", PUBLIC)
     (tmp_path / "file").write_bytes(DATA)
-    by_hand(kubo, "add", str(tmp_path / "file"))
+    kubo.by_hand("add", str(tmp_path / "file"))
     async with open_kubo(store, Endpoint(kubo.rpc), QUICK) as network:
         assert await network.add(holding.digest) == holding.cid
         await network.add(other.digest)
-        by_hand(kubo, "pin", "add", str(other.cid))
+        kubo.by_hand("pin", "add", str(other.cid))
         for cid in (holding.cid, other.cid):
             await network.withdraw(cid)
             await network.unpin(cid)
-    pinned = by_hand(kubo, "pin", "ls", "--type=recursive", "--quiet").decode().split()
+    pinned = kubo.by_hand("pin", "ls", "--type=recursive", "--quiet").decode().split()
     assert {str(holding.cid), str(other.cid)} <= set(pinned)
 
 
@@ -109,4 +102,4 @@ async def test_an_upload_that_cannot_go_on_leaves_no_pin_in_kubo(kubo: Kubo, tmp
         async with open_session(endpoint, pooled=False) as session:
             with pytest.raises(UnreachableError, match="shorter than it was"):
                 await add(Rpc(endpoint, session), file, len(DATA), pin_name="cut")
-    assert "cut" not in by_hand(kubo, "pin", "ls", "--type=recursive", "--names").decode()
+    assert "cut" not in kubo.by_hand("pin", "ls", "--type=recursive", "--names").decode()

@@ -21,7 +21,8 @@ from node.ipfs.kubo.rpc import CommandError, Rpc, open_session
 from node.store import Store
 from tests.fakes.certificates import trusting, write_certificate
 from tests.fakes.kubo import fake_kubo
-from tests.kubo.daemon import running_kubo
+from tests.fakes.relay import relaying
+from tests.kubo.daemon import Kubo, running_kubo
 from tests.node.contents import MIB, PUBLIC, content
 from tests.node.gateways import Handler, serving
 
@@ -64,6 +65,16 @@ async def test_a_kubo_behind_tls_is_used_with_its_own_authority(store: Store, tm
         await works(store, Endpoint(fake.rpc, tls=trusting()))
         async with open_kubo(store, Endpoint(fake.rpc), QUICK) as untrusted:
             assert "certificate" in str((await untrusted.health()).trouble)
+
+
+async def test_a_real_kubo_behind_a_proxy_that_speaks_tls_is_used(store: Store, tmp_path: Path, kubo: Kubo) -> None:
+    files = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    async with relaying(kubo.rpc, tls=context) as proxy:
+        await works(store, Endpoint(proxy.url, tls=trusting()))
+        async with open_kubo(store, Endpoint(proxy.url), QUICK) as untrusted:
+            assert "shows no certificate that is trusted" in str((await untrusted.health()).trouble)
 
 
 @dataclass
