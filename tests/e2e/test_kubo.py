@@ -15,12 +15,14 @@ from tests.e2e.process import Process, wait_until
 from tests.e2e.registry import Registry
 from tests.e2e.runtimes.containers import Skopeo
 from tests.e2e.runtimes.runtime import Mirrors, assert_unpacked, pull
+from tests.fakes.images import FakeImage
 from tests.kubo.daemon import built_kubo, kubo_environment, lay_repository
 
 pytestmark = pytest.mark.e2e
 
 RPC: Final = "http://127.0.0.1:5001"
 SCENE: Final = "docker.io/library/scene:1"
+SMALL: Final = "docker.io/library/small:1"
 
 
 @dataclass
@@ -104,14 +106,33 @@ def test_an_image_goes_from_kubo_to_kubo_where_no_node_and_no_registry_gives_it(
     wait_until(lambda: receiver.pins() >= 1, "what came is kept by the second Kubo as well")
 
 
-def test_a_kubo_that_dies_or_hangs_costs_no_pull(
+def lose(node: Node, image: FakeImage) -> None:
+    """Take the layers from its disk: it finds out when it is asked for them, and Kubo has them still."""
+    wait_until(lambda: {layer.digest.hex for layer in image.layers} <= node.stored().keys(), "all of it has landed")
+    for layer in image.layers:
+        next((node.data / "blobs").rglob(layer.digest.hex)).unlink()
+
+
+def test_a_kubo_that_dies_or_hangs_costs_no_pull_of_what_it_has(
     network: Network, registry: Registry, library: Library, secret: str, swarm_key: str
 ) -> None:
     (first, _), (machine, _) = start(network, registry, secret, swarm_key)
+    image = library.small.images[0]
+    blobs = pulled(library.small, image)
     runtime = Skopeo.start(first.host, Mirrors())
+    pull(runtime, SMALL)
+    wait_until(lambda: machine.pins() == len(blobs), "all of the image is in the Kubo")
+    upstream = first.fetched("upstream")
+    lose(first, image)
+    assert runtime.attempt(SMALL, None) is None
+    assert first.fetched("ipfs") >= sum(layer.size for layer in image.layers)
+    assert first.fetched("upstream") == upstream
+
+    lose(first, image)
     with machine.kubo.frozen():
-        pull(runtime, "docker.io/library/small:1")
+        assert runtime.attempt(SMALL, None) is None
         wait_until(lambda: "is it frozen?" in first.ask("status")["ipfs"]["state"], "status says that it hangs")
+    assert first.fetched("upstream") > upstream
     machine.kubo.kill()
     pull(runtime, SCENE)
     wait_until(lambda: "is away" in first.ask("status")["ipfs"]["state"], "status says that it is gone")

@@ -124,7 +124,7 @@ async def test_a_kubo_that_is_not_there_at_start_is_used_once_it_comes(
             await until(lambda: said(node) == "in step")
 
 
-async def test_a_kubo_that_goes_in_the_middle_is_gone_on_without(
+async def test_a_kubo_that_has_gone_since_it_was_given_a_blob_costs_no_pull(
     tmp_path: Path, registry: FakeRegistry, image: FakeImage
 ) -> None:
     kubo = FakeKubo()
