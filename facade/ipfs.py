@@ -144,7 +144,7 @@ class KuboSource:
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
-        if not self._kubo.is_prompt or wanted.repository.namespace == OWN:
+        if not self._kubo.usable or wanted.repository.namespace == OWN:
             return ()
         named: dict[Cid, Mapping] = {}
         for one in await self._mappings.of(wanted):
@@ -153,7 +153,7 @@ class KuboSource:
         found: list[Offer] = []
         waits = False
         for one, here in zip(named.values(), await asyncio.gather(*map(self._here, named)), strict=True):
-            late = not here and (waits or not one.vouched)
+            late = not here and (waits or not one.vouched or not self._kubo.is_prompt)
             waits |= not (here or late)  # before upstream is asked, a pull waits for the swarm once
             found.append(Offer(SourceName.IPFS, (), one.believed, NetworkFile(one.cid, one.size, here), late))
         return tuple(found)
@@ -180,9 +180,10 @@ class KuboSource:
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: such a blob is one block, whose CID is its digest."""
         cid = cid_of_small(digest)
-        if not self._kubo.is_prompt or cid is None or not await self._mappings.may_ask(repository, digest):
+        if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        if not (late or self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid)):
+        vouched = self._kubo.is_prompt and self._is_vouched(self._mappings.named(digest))
+        if not (late or vouched or await self._kubo.here(cid)):
             return None
         data = await self._block(cid, late=late)
         if data is None:
@@ -264,7 +265,7 @@ class KuboSource:
 
 def _gave_wrong(kubo: OnDaemon, cid: Cid, why: str) -> None:
     log.warning("kubo gave wrong bytes", cid=str(cid), why=why)
-    kubo.gave_wrong(cid)
+    kubo.gave_wrong(cid, why)
 
 
 def _faults(kubo: OnDaemon, cid: Cid) -> Faults:

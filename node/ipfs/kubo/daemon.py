@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from node.cid import Cid
 from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.kubo.multiaddrs import SwarmPeer
-from node.ipfs.kubo.rpc import ANSWER_S
+from node.ipfs.kubo.rpc import ANSWER_S, CommandError
 
 _WHOLE_S: Final = 2.0
 PIN_STALL_S: Final = 10.0
@@ -121,8 +121,10 @@ class Daemon:
         """Pin once more what ended without a word: where progress is told, why it failed stands in a trailer alone."""
         try:
             said = await self._rpc.ask("pin/add", str(cid), name=name)
-        except UnreachableError as error:
+        except CommandError as error:
             raise NotFoundError(f"{cid}: the swarm did not give all of it: {error}") from None
+        except UnreachableError:
+            said = None
         if not (isinstance(said, dict) and said.get("Pins")):
             raise NotFoundError(f"{cid}: the swarm did not give all of it")
 

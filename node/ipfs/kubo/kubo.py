@@ -27,7 +27,7 @@ from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.files import open_file
 from node.ipfs.kubo.multiaddrs import SwarmPeer
 from node.ipfs.kubo.notes import Notes, Topic
-from node.ipfs.kubo.rpc import Rpc, open_session
+from node.ipfs.kubo.rpc import Rpc, one_line, open_session
 from node.sending import HasFileno
 from node.store import Store
 from node.visibility import Visibility
@@ -87,7 +87,7 @@ class OnDaemon(ABC):
 
     @property
     def is_prompt(self) -> bool:
-        """Whether a pull may ask it: it can be used, and has kept none waiting since it was looked at last."""
+        """Whether a pull may wait for it that could go elsewhere: it kept none waiting since it was looked at last."""
         return self.usable and not self._kept_waiting
 
     async def run(self) -> None:
@@ -119,9 +119,10 @@ class OnDaemon(ABC):
         with suppress(asyncio.QueueFull):
             self._doubted.put_nowait(cid)
 
-    def gave_wrong(self, cid: Cid) -> None:
+    def gave_wrong(self, cid: Cid, why: str) -> None:
         """It gave bytes of a file, or of a block, that are not those that the CID names."""
-        self._note(Topic.WRONG, f"Kubo gave wrong bytes for {cid}: `ipfs repo verify` tells which blocks are damaged")
+        words = f"Kubo gave wrong bytes for {cid}: `ipfs repo verify` tells which blocks are damaged"
+        self._note(Topic.WRONG, f"{words} ({one_line(why.encode())})")
 
     @property
     def read_at(self) -> URL | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from facade.admin.status import ipfs
+from facade.admin.status import ipfs, ipfs_warnings
 from node.ipfs.kubo.endpoint import Client
 from tests.facade.machine import Machine, machine, until
 from tests.fakes.images import FakeImage, make_image
@@ -58,11 +58,13 @@ async def test_what_anybody_may_have_is_published_and_read_back_without_the_upst
 async def test_a_kubo_that_lost_a_block_costs_no_pull(node: Machine, kubo: FakeKubo) -> None:
     del kubo.blocks[kubo.leaves(ROOT)[2]]
     assert (await node.blob(LAYER.digest)).data == LAYER.data
+    await until(lambda: [each for each in ipfs_warnings(node.kubo) if f"Kubo has lost a part of {ROOT}" in each])
 
 
 async def test_wrong_bytes_cost_no_pull(node: Machine, kubo: FakeKubo) -> None:
-    kubo.faults.wrong_leaf = kubo.leaves(ROOT)[2]
+    kubo.faults.wrong_leaf = leaf = kubo.leaves(ROOT)[2]
     assert (await node.blob(LAYER.digest)).data == LAYER.data
+    assert [each for each in ipfs_warnings(node.kubo) if f"Kubo gave wrong bytes for {leaf}" in each]
 
 
 async def test_a_frozen_kubo_costs_no_pull(node: Machine, kubo: FakeKubo) -> None:

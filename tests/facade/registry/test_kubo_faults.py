@@ -9,6 +9,7 @@ import pytest
 from facade.admin.status import ipfs, ipfs_warnings
 from node.errors import FullError
 from tests.facade.machine import QUICK_KUBO, Machine, machine, until
+from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
 from tests.fakes.kubo import FULL, FakeKubo, fake_kubo
 from tests.fakes.peer import dag_of
@@ -108,6 +109,27 @@ async def test_a_kubo_that_is_frozen_is_asked_by_one_pull_alone(node: Machine, k
     await until(lambda: node.kubo.kubo.usable)
 
 
+async def test_a_kubo_that_kept_a_pull_waiting_is_still_asked_where_upstream_fails(
+    tmp_path: Path, registry: FakeRegistry, image: FakeImage, kubo: FakeKubo
+) -> None:
+    timings = replace(QUICK_KUBO, here_s=0.1, look_every_s=3600.0)
+    async with machine(tmp_path / "n", registry, kubo=kubo, kubo_timings=timings) as node:
+        assert (await node.manifest("v1")).status == 200
+        for blob in image.blobs:
+            assert (await node.blob(blob.digest)).data == blob.data
+            await node.landed(blob.digest)
+        await until(lambda: len(kubo.pinned) == 3)
+        for blob in image.blobs:
+            await node.store.drop(blob.digest)
+            registry.fault("blobs", blob.digest, Fault(status=503))
+        kubo.faults.stat_s = 0.2
+        for blob in image.blobs:
+            answer = await node.blob(blob.digest)
+            assert (answer.source, answer.data) == ("ipfs", blob.data)
+            assert not node.kubo.kubo.is_prompt
+        assert registry.asked("blobs")
+
+
 async def test_a_kubo_that_is_not_there_at_start_is_used_once_it_comes(
     tmp_path: Path, registry: FakeRegistry, image: FakeImage
 ) -> None:
@@ -187,7 +209,7 @@ async def test_what_stops_but_is_whole_is_not_said_to_be_lost(node: Machine, kub
     await until(lambda: "is it frozen?" in said(node))
     kubo.faults.frozen = False
     kubo.released.set()
-    await until(lambda: "files/stat" in kubo.asked and node.kubo.publisher.in_step)
+    await until(lambda: "files/stat" in kubo.asked and ROOT in kubo.pinned)
     assert not ipfs_warnings(node.kubo)
 
 
@@ -215,7 +237,7 @@ async def test_a_kubo_that_was_slow_once_is_passed_over_and_not_taken_for_frozen
         kubo.asked.clear()
         assert (await node.blob(LAYER.digest)).source == "upstream"
         await node.landed(LAYER.digest)
-        await until(lambda: node.kubo.kubo.is_prompt and node.kubo.publisher.in_step)
+        await until(lambda: ROOT in kubo.pinned and node.kubo.kubo.is_prompt)
         assert kubo.asked.count("pin/ls") == 1  # of the blob that came: nothing was compared anew
         assert not ipfs_warnings(node.kubo)
         kubo.faults.stat_s = 0.0
