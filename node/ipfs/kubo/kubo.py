@@ -256,9 +256,11 @@ class OnDaemon(ABC):
         while True:
             cid = await self._doubted.get()
             if await self.daemon.is_whole(cid, within_s=_EXAMINE_S) is False:
-                _log.warning("kubo has lost a part of a file", cid=str(cid))
-                words = "was it collected, or is its datastore damaged? `ipfs pin verify` tells which pins are broken"
-                self._note(Topic.LOST, f"Kubo has lost a part of {cid}: {words}")
+                _log.warning("kubo lacks a part of a file", cid=str(cid))
+                words = (
+                    "it was collected, or never came, or the datastore lost it (`ipfs pin verify` tells of broken pins)"
+                )
+                self._note(Topic.LACKS, f"Kubo lacks a part of {cid}: {words}")
 
     def _note(self, topic: Topic, words: str) -> None:
         self._notes.tell(topic, words)

@@ -10,11 +10,11 @@ class Topic(Enum):
     """What a note is about; what is told last of a topic is what is known of it."""
 
     FULL = auto()
-    LOST = auto()
+    LACKS = auto()
     WRONG = auto()
 
 
-_KNOWN_S: Final[Mapping[Topic, float]] = {Topic.FULL: 150.0, Topic.LOST: 600.0, Topic.WRONG: 600.0}
+_KNOWN_S: Final[Mapping[Topic, float]] = {Topic.FULL: 150.0, Topic.LACKS: 600.0, Topic.WRONG: 600.0}
 """For how long what is told is known; a full disk is met again within a minute, by who publishes."""
 
 

@@ -58,7 +58,7 @@ async def test_what_anybody_may_have_is_published_and_read_back_without_the_upst
 async def test_a_kubo_that_lost_a_block_costs_no_pull(node: Machine, kubo: FakeKubo) -> None:
     del kubo.blocks[kubo.leaves(ROOT)[2]]
     assert (await node.blob(LAYER.digest)).data == LAYER.data
-    await until(lambda: [each for each in ipfs_warnings(node.kubo) if f"Kubo has lost a part of {ROOT}" in each])
+    await until(lambda: [each for each in ipfs_warnings(node.kubo) if f"Kubo lacks a part of {ROOT}" in each])
 
 
 async def test_wrong_bytes_cost_no_pull(node: Machine, kubo: FakeKubo) -> None:

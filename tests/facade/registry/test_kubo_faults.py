@@ -184,9 +184,9 @@ def lose_a_leaf_and_look_for_nothing(kubo: FakeKubo) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lose_a_leaf, f"Kubo has lost a part of {ROOT}"),
-        (lose_a_leaf_and_look_for_nothing, f"Kubo has lost a part of {ROOT}"),
-        (collect_while_it_sends, f"Kubo has lost a part of {ROOT}"),
+        (lose_a_leaf, f"Kubo lacks a part of {ROOT}"),
+        (lose_a_leaf_and_look_for_nothing, f"Kubo lacks a part of {ROOT}"),
+        (collect_while_it_sends, f"Kubo lacks a part of {ROOT}"),
         (damage_a_leaf, f"Kubo gave wrong bytes for {ROOT}: `ipfs repo verify`"),
     ],
 )

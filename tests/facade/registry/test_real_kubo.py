@@ -162,8 +162,8 @@ def waking(kubo: Kubo) -> Iterator[Kubo]:
     [
         (die, "is away: connection refused"),
         (freeze, "gives no answer: is it frozen?"),
-        (collect, "Kubo has lost a part of bafy"),
-        (lose_a_leaf, "Kubo has lost a part of bafy"),
+        (collect, "Kubo lacks a part of bafy"),
+        (lose_a_leaf, "Kubo lacks a part of bafy"),
         (damage_a_leaf, "Kubo gave wrong bytes for bafy"),
     ],
 )
