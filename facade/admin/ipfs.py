@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from facade.admin.bodies import json_answer, keep_blob, status_of
-from facade.admin.status import IpfsReport, ipfs
+from facade.admin.status import IpfsReport, ipfs, ipfs_warnings
 from facade.gateways import Gateways
 from facade.kubo import RunningKubo
 from node.cid import Cid
@@ -81,13 +81,17 @@ class Directory(msgspec.Struct):
 
 
 class NetworkReport(msgspec.Struct):
-    """The network, and how many files are here, offered to it, and pinned in it by hand; null when it does not say."""
+    """The network, and how many files are here, offered to it, and pinned in it by hand; null when it does not say.
+
+    `warnings` are those of `layermesh status` that are about it.
+    """
 
     ipfs: IpfsReport
     gateway: str
     held: int
     published: int | None
     by_hand: int | None
+    warnings: list[str]
 
 
 class IpfsByHand:
@@ -123,7 +127,8 @@ class IpfsByHand:
                 found = await self._pins()
             published = sum(pin.digest is not None for pin in found.values())
             by_hand = len(found) - published
-        return json_answer(NetworkReport(ipfs(self._kubo), self._gateway, self._store.stats.blobs, published, by_hand))
+        held, warnings = self._store.stats.blobs, ipfs_warnings(self._kubo)
+        return json_answer(NetworkReport(ipfs(self._kubo), self._gateway, held, published, by_hand, warnings))
 
     async def files(self, request: web.Request) -> web.StreamResponse:
         """Everything that is here, and what the network keeps besides, a line of JSON for each."""

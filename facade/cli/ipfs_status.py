@@ -44,6 +44,7 @@ def _show(answer: dict[str, Any]) -> None:
             ("held here", f"{answer['held']} blobs"),
             ("published", _count(answer["published"])),
             *([("pinned by hand", _count(answer["by_hand"]))] * daemon),
+            *(("warning", warning) for warning in answer["warnings"]),
         ]
     )
 

@@ -254,3 +254,12 @@ def test_without_a_node_there_is_one_line(tmp_path: Path) -> None:
     for command in (("status",), ("ls",), ("pin", ABSENT), ("cat", ABSENT)):
         done = run("ipfs", *command, "--admin", "127.0.0.1:1", home=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "no node answers" in done.stderr
+
+
+def test_what_is_wrong_with_a_kubo_that_works_is_shown(with_kubo: Started, kubo: FakeKubo, file: Path) -> None:
+    kubo.faults.full = True
+    with_kubo.ask("ipfs", "add", "--public", str(file))
+    assert "Kubo's disk is full" in with_kubo.ask("ipfs", "status")["warnings"][0]
+    shown = run("ipfs", "status", "--admin", with_kubo.address("admin"), home=with_kubo.home)
+    assert shown.returncode == 0
+    assert "warning         ipfs: Kubo's disk is full" in shown.stdout
