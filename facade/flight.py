@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -47,6 +48,8 @@ class Flight:
         self._head = bytearray()
         self._unopened: list[Reader] = []
         self._over = asyncio.Event()
+        self._storing: list[None] = []
+        """One for each piece that is being stored: threads may add and take away without a lock."""
 
     @property
     def size(self) -> int | None:
@@ -89,18 +92,41 @@ class Flight:
             self._head += data[: HEAD_BYTES - offset]
             self._wake()
         plan = self._contributor()
-        await self._open_ingest.write(offset, data)
+        with self._noting():
+            await self._open_ingest.write(offset, data)
         self._came(plan, len(data))
 
     async def trust(self, dag: Dag) -> LeafWriter | None:
         """Implements `LeafSink.trust`."""
-        return await self._open_ingest.trust(dag)
+        place = await self._open_ingest.trust(dag)
+        if place is None:
+            return None
+
+        def write(offset: int, leaf: memoryview) -> None:
+            with self._noting():
+                place(offset, leaf)
+
+        return write
 
     async def landed(self, offset: int, length: int) -> None:
         """Implements `LeafSink.landed`: count, and wake the readers."""
         plan = self._contributor()
-        await self._open_ingest.landed(offset, length)
+        with self._noting():
+            await self._open_ingest.landed(offset, length)
         self._came(plan, length)
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether bytes that came wait for the disk or for hashes."""
+        return bool(self._storing)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        self._storing.append(None)
+        try:
+            yield
+        finally:
+            self._storing.pop()
 
     def _contributor(self) -> Plan:
         assert self._plan is not None, "a source writes only while its plan is followed"

@@ -1,6 +1,7 @@
 """All blobs being fetched now, one flight for each: which source is asked next, and what becomes of the bytes."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -11,8 +12,9 @@ from facade.flight import Flight
 from facade.ipfs import NO_IPFS, Ipfs
 from facade.metrics import Metrics
 from facade.neighbours import Neighbours
+from facade.pace import Paces, TooSlowError
 from facade.settings import Waits
-from facade.sources import Attempt, NetworkName, Offer, Plan, SourceName, done_in_time, next_plan, offers
+from facade.sources import Attempt, NetworkFile, NetworkName, Offer, Plan, SourceName, done_in_time, next_plan, offers
 from node.digest import Digest
 from node.errors import FullError, LayermeshError, MismatchError, NotFoundError, UnreachableError
 from node.reference import OWN
@@ -54,6 +56,7 @@ class Flights:
         self._upstream = upstream
         self._waits = waits
         self._metrics = metrics
+        self._paces = Paces(waits.pace_s)
         self._flights: dict[Digest, Flight] = {}
 
     def current(self, wanted: Wanted) -> Flight | None:
@@ -124,7 +127,7 @@ class Flights:
                 continue
             try:
                 flight.follow(plan)
-                await self._ask(flight, plan, deadline)
+                await self._ask(flight, plan, deadline, tried)
                 await flight.verify()
                 return
             except FullError:
@@ -134,7 +137,8 @@ class Flights:
                 tried.extend(self._blame(flight, plan))
             except LayermeshError as error:
                 failure = error
-                tried.append(Attempt(plan, impatient=isinstance(error, _Impatient)))
+                pace = error.bytes_per_s if isinstance(error, TooSlowError) else None
+                tried.append(Attempt(plan, isinstance(error, _Impatient) or pace is not None, pace=pace))
                 if not plan.streamed:
                     flight.restart()
             flight.upstream_failed |= plan.offer.name is SourceName.UPSTREAM
@@ -152,11 +156,11 @@ class Flights:
             return [Attempt(one) for one in peers]
         return [Attempt(plan, amiss=True), *(Attempt(one) for one in peers)]
 
-    async def _ask(self, flight: Flight, plan: Plan, deadline: float) -> None:
+    async def _ask(self, flight: Flight, plan: Plan, deadline: float, tried: Sequence[Attempt]) -> None:
         if plan.offer.name is SourceName.UPSTREAM:
             if flight.wanted.repository.namespace == OWN:
                 raise UnreachableError(f"{flight.wanted.digest}: the members that have it are away")
-            await self._ask_upstream(flight, plan)
+            await self._ask_upstream(flight, plan, tried)
             return
         file = plan.offer.file
         if flight.size is None:
@@ -171,9 +175,18 @@ class Flights:
         if offer.file is None:
             await self._cluster.fetch(flight.wanted, offer.holders, flight)
             return
-        if offer.file.network is NetworkName.GATEWAYS:  # these ask before they fetch, and wait for nobody who is silent
-            await self._ipfs.fetch(flight.wanted, offer.file, flight)
-            return
+        namespace = flight.wanted.repository.namespace
+        async with self._paces.of_network(
+            flight,
+            offer.file.network,
+            lambda: not flight.upstream_failed and self._upstream.available(namespace),
+        ):
+            if offer.file.network is NetworkName.GATEWAYS:  # they are asked for a file before it is fetched
+                await self._ipfs.fetch(flight.wanted, offer.file, flight, late=offer.late)
+            else:
+                await self._give_soon(flight, offer.file, late=offer.late)
+
+    async def _give_soon(self, flight: Flight, file: NetworkFile, *, late: bool) -> None:
         loop = asyncio.get_running_loop()
         had = flight.received
         limit_s = self._waits.fallback_s if flight.upstream_failed else self._waits.swarm_s
@@ -185,14 +198,22 @@ class Flights:
         looking = loop.call_later(limit_s, look)
         try:
             async with asyncio.timeout(None) as limit:
-                await self._ipfs.fetch(flight.wanted, offer.file, flight)
+                await self._ipfs.fetch(flight.wanted, file, flight, late=late)
         except TimeoutError:
-            raise _Impatient(f"{offer.file.cid}: IPFS gave nothing within {limit_s:g} s") from None
+            raise _Impatient(f"{file.cid}: IPFS gave nothing within {limit_s:g} s") from None
         finally:
             looking.cancel()
 
-    async def _ask_upstream(self, flight: Flight, plan: Plan) -> None:
-        """While strangers could still give it, upstream may not be silent for long."""
+    async def _ask_upstream(self, flight: Flight, plan: Plan, tried: Sequence[Attempt]) -> None:
+        """While others could still give it, upstream may not be silent for long, nor slower than what it came after.
+
+        That one is streamed then, so it must have been before.
+        """
+        pace = next((one.pace for one in tried if one.pace is not None and one.plan.streamed), None)
+        if pace is not None and not plan.last:
+            async with self._paces.of_upstream(flight, pace):
+                await self._upstream.fill(flight.wanted, flight)
+            return
         loop = asyncio.get_running_loop()
         had = flight.received
 

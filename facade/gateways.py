@@ -6,7 +6,7 @@ all at once, and what they have at hand counts: a pull waits a moment for them, 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,7 @@ from yarl import URL
 
 from cluster.cluster import Cluster
 from cluster.config import Limits, Timings
-from cluster.penalties import Penalties
+from cluster.penalties import Penalties, Penalty
 from cluster.swarm.swarm import Faults, Source, Swarm
 from facade.background import Background
 from facade.mappings import Mappings, cid_of_small
@@ -75,10 +75,13 @@ class Gateways:
         """Each of them, in the order in which they were given."""
         return tuple(GatewayStatus(str(url), self._reason(url), self._received[url]) for url in self._urls)
 
-    async def having(self, cid: Cid) -> tuple[URL, ...]:
-        """Those that have a block at hand, as far as they say so within a quarter of a second."""
+    async def having(self, cid: Cid, *, late: bool = False) -> tuple[URL, ...]:
+        """Those that have a block at hand, as far as they say so within a quarter of a second.
+
+        `late`: those as well that are set aside for anything but a lie.
+        """
         loop = asyncio.get_running_loop()
-        usable = [url for url in self._urls if url not in self._owing and self._reason(url) is None]
+        usable = [url for url in self._urls if url not in self._owing and self._may_be_asked(url, late=late)]
         asked = {url: loop.create_future() for url in usable}
         for url, answer in asked.items():
             self._background.start(self._ask(url, cid, answer), f"ask {url}")
@@ -90,8 +93,10 @@ class Gateways:
         self._owing.update(url for url, answer in asked.items() if not answer.done())
         return tuple(url for url, answer in asked.items() if answer.done() and answer.result())
 
-    async def fetch(self, cid: Cid, size: int, digest: Digest, sink: Sink) -> None:
-        """Write the file `cid` of `size` bytes from `sink.prefix` on.
+    async def fetch(self, cid: Cid, size: int, digest: Digest, sink: Sink, *, late: bool = False) -> None:
+        """Write the file `cid` of `size` bytes from `sink.prefix` on, from those that are `having` it.
+
+        Who is cancelled was too slow, and is set aside.
 
         Raises:
             NotFoundError: when none has it, or says so in time.
@@ -99,7 +104,7 @@ class Gateways:
             MismatchError: when `cid` is none of a file of this size.
             FullError: when the disk has no room.
         """
-        found = await self.having(cid)
+        found = await self.having(cid, late=late)
         if not found:
             raise NotFoundError(f"{cid}: no gateway has it")
         loop, asked = asyncio.get_running_loop(), set[URL]()
@@ -116,16 +121,21 @@ class Gateways:
         try:
             async with asyncio.timeout(None) as limit:
                 await self._swarm.fetch(cid, size, [_source(url, digest, asked) for url in found], sink)
+        except asyncio.CancelledError:
+            self._too_slow(asked)
+            raise
         except TimeoutError:
-            for url in asked:
-                self._set_aside(url, "it has a file, and gives it too slowly", lied=False)
+            self._too_slow(asked)
             raise UnreachableError(f"{cid}: gateways that have it give it too slowly") from None
         finally:
             looking.cancel()
 
-    async def block(self, cid: Cid, *, within_s: float | None = None) -> bytes | None:
-        """A block from the first that gives it, each within `within_s` at most, verified; None when none does."""
-        for url in await self.having(cid):
+    async def block(self, cid: Cid, *, within_s: float | None = None, late: bool = False) -> bytes | None:
+        """A block from the first that gives it, each within `within_s` at most, verified; None when none does.
+
+        `late`: as for `having`.
+        """
+        for url in await self.having(cid, late=late):
             try:
                 async with asyncio.timeout(within_s or self._timings.leaf_s):
                     data = await self._client.block(url, cid, headers=AT_HAND)
@@ -153,9 +163,20 @@ class Gateways:
             if not answer.done():
                 answer.set_result(has)
 
+    def _penalty(self, url: URL) -> Penalty | None:
+        return self._penalties.of(url, asyncio.get_running_loop().time(), member=True)
+
+    def _may_be_asked(self, url: URL, *, late: bool) -> bool:
+        penalty = self._penalty(url)
+        return penalty is None or (late and not penalty.lied)
+
     def _reason(self, url: URL) -> str | None:
-        penalty = self._penalties.of(url, asyncio.get_running_loop().time(), member=True)
+        penalty = self._penalty(url)
         return None if penalty is None else penalty.reason
+
+    def _too_slow(self, urls: Iterable[URL]) -> None:
+        for url in urls:
+            self._set_aside(url, "it has a file, and gives it too slowly", lied=False)
 
     def _failed(self, url: URL, error: LayermeshError | TimeoutError) -> None:
         self._set_aside(url, str(error) or "no answer in time", lied=isinstance(error, MismatchError))
@@ -196,15 +217,18 @@ class GatewaySource:
         self._gateways = gateways
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
-        """Implements `Ipfs.offers`: the mapping that is believed most. Who has it is asked when it is its turn."""
+        """Implements `Ipfs.offers`: the mapping that is believed most. Who has it is asked when it is its turn.
+
+        Where upstream fails, those are asked as well that were set aside.
+        """
         for one in await self._mappings.of(wanted):
             file = NetworkFile(one.cid, one.size, here=False, network=NetworkName.GATEWAYS)
-            return (Offer(SourceName.IPFS, (), one.believed, file),)
+            return tuple(Offer(SourceName.IPFS, (), one.believed, file, late) for late in (False, True))
         return ()
 
-    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
         """Implements `Ipfs.fetch`; gives up by itself, within a quarter of a second, where no gateway has it."""
-        await self._gateways.fetch(file.cid, file.size, wanted.digest, sink)
+        await self._gateways.fetch(file.cid, file.size, wanted.digest, sink, late=late)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`."""
@@ -213,13 +237,15 @@ class GatewaySource:
             return None
         if not (late or self._mappings.named(digest)):
             return None
-        return await self._gateways.block(cid, within_s=FIRST_S)
+        return await self._gateways.block(cid, within_s=FIRST_S, late=late)
 
     async def obtainable(self, repository: Repository, digest: Digest, *, late: bool) -> bool:
         """Implements `Ipfs.obtainable`."""
         link = await self._store.repositories.link(repository, digest)
-        offers = await self.offers(Wanted(repository, digest, link.size if link else None))
-        return any([offer.file is not None and await self._gateways.reading.has(offer.file.cid) for offer in offers])
+        for offer in await self.offers(Wanted(repository, digest, link.size if link else None)):
+            if offer.late is late and offer.file is not None:
+                return bool(await self._gateways.having(offer.file.cid, late=late))
+        return False
 
 
 @asynccontextmanager

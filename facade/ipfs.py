@@ -44,8 +44,11 @@ class Ipfs(Protocol):
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """What the network may be asked for a blob, best first; nothing when it cannot be used. Answers at once."""
 
-    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
-        """Fetch a blob, each leaf verified, going on from `sink.prefix`.
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
+        """Fetch a blob, each leaf verified, going on from `sink.prefix`. Whoever is cancelled was too slow: others come
+        before him for a while.
+
+        `late`: nobody else is left, so who is set aside for having been slow is asked as well.
 
         Raises:
             NotFoundError, UnreachableError: when the network does not give it (any more); what was written stays.
@@ -70,7 +73,7 @@ class NoIpfs:
         """Nothing."""
         return ()
 
-    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
         """Nothing is offered that could be fetched."""
         raise NotFoundError(f"{wanted.digest}: this node has no IPFS network to ask")
 
@@ -90,22 +93,21 @@ Read: TypeAlias = Callable[[Wanted, NetworkFile, Sink], Awaitable[None]]
 """Writes a file, each leaf verified, going on from the sink's prefix; raises as `Ipfs.fetch`."""
 
 
-def by_gateway(kubo: Kubo) -> Read:
+def by_gateway(kubo: Kubo, timings: Timings) -> Read:
     """Leaves are parts of the file that its gateway gives, several at once."""
     at_hand = Limits(leaves_per_request=_LEAVES_AT_ONCE)
     afar = Limits(requests_per_peer=1)  # in order, behind the pin of it
 
     async def read(wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
-        swarm = Swarm(kubo.reading, Timings(), at_hand if file.here else afar, _faults(kubo, file.cid))
+        swarm = Swarm(kubo.reading, timings, at_hand if file.here else afar, _faults(kubo, file.cid))
         source = Source("kubo", kubo.gateway, lambda _target: {}, wanted.digest)
         await swarm.fetch(file.cid, file.size, [source], sink)
 
     return read
 
 
-def by_blocks(network: OnDaemon) -> Read:
-    """Leaves are blocks, which its RPC gives one after another."""
-    limit_s = Timings().leaf_s
+def by_blocks(network: OnDaemon, limit_s: float) -> Read:
+    """Leaves are blocks, which its RPC gives one after another, each within `limit_s`."""
 
     async def block(cid: Cid) -> bytes:
         try:
@@ -138,9 +140,11 @@ class KuboSource:
         self._kubo = kubo
         self._read = read
         self._rooted: set[Cid] = set()
-        """Files of which only the root was asked for: that it is there says nothing of the rest."""
+        """Files of which only the root was asked for, or a part came: that it is there says nothing of the rest."""
         self._aside: dict[str, float] = {}
         """Peers whose daemons did not give what they named, and until when others are asked before them."""
+        self._aside_until = 0.0
+        """The same of the own daemon: it was slow to give what it has, or has only a part."""
 
     async def offers(self, wanted: Wanted) -> Sequence[Offer]:
         """Implements `Ipfs.offers`: mappings of this node and of members, then those that strangers name."""
@@ -153,12 +157,12 @@ class KuboSource:
         found: list[Offer] = []
         waits = False
         for one, here in zip(named.values(), await asyncio.gather(*map(self._here, named)), strict=True):
-            late = not here and (waits or not one.vouched or not self._kubo.is_prompt)
+            late = not self._is_prompt or (not here and (waits or not one.vouched))
             waits |= not (here or late)  # before upstream is asked, a pull waits for the swarm once
             found.append(Offer(SourceName.IPFS, (), one.believed, NetworkFile(one.cid, one.size, here), late))
         return tuple(found)
 
-    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
         """Implements `Ipfs.fetch`: what the daemon has not, it pins, while that is read behind what has come."""
         begun = sink.prefix
         try:
@@ -167,11 +171,18 @@ class KuboSource:
             self._rooted.discard(file.cid)
         except WrongMappingError:
             raise
+        except asyncio.CancelledError:
+            if file.here:
+                self._kubo.was_slow(file.cid)
+            self._leave(wanted.digest, file)
+            raise
         except (NotFoundError, UnreachableError) as error:
             if file.here:
                 self._kubo.doubt(file.cid)
             if not await self._kubo.here(file.cid):
                 raise NotFoundError(f"{file.cid}: Kubo does not find it in the swarm") from None
+            self._remember(file.cid)
+            self._leave(wanted.digest, file)
             raise UnreachableError(f"{file.cid}: Kubo gives only a part of it: {error}") from None
         finally:
             if not file.here and sink.prefix == begun and file.size:
@@ -182,8 +193,8 @@ class KuboSource:
         cid = cid_of_small(digest)
         if not self._kubo.usable or cid is None or not await self._mappings.may_ask(repository, digest):
             return None
-        vouched = self._kubo.is_prompt and self._is_vouched(self._mappings.named(digest))
-        if not (late or vouched or await self._kubo.here(cid)):
+        asks = self._is_prompt and (self._is_vouched(self._mappings.named(digest)) or await self._kubo.here(cid))
+        if not (late or asks):
             return None
         data = await self._block(cid, late=late)
         if data is None:
@@ -223,6 +234,20 @@ class KuboSource:
         now = asyncio.get_running_loop().time()
         self._aside = {peer_id: until for peer_id, until in self._aside.items() if until > now}
         self._aside.update({each.peer_id: now + ASIDE_S for each in self._mappings.named(digest)})
+
+    def _leave(self, digest: Digest, file: NetworkFile) -> None:
+        """A file came too slowly, or not to its end: others come before whoever has it."""
+        if file.here:
+            self._aside_until = asyncio.get_running_loop().time() + ASIDE_S
+            log.info("kubo set aside", cid=str(file.cid))
+        else:
+            self._remember(file.cid)
+            self._put_aside(digest)
+
+    @property
+    def _is_prompt(self) -> bool:
+        """Whether a pull may wait for the daemon that could go elsewhere."""
+        return self._kubo.is_prompt and asyncio.get_running_loop().time() >= self._aside_until
 
     async def _link(self, repository: Repository, digest: Digest) -> Link | None:
         try:

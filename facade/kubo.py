@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from cluster.cluster import Cluster
+from cluster.config import Timings as LeafTimings
 from facade.background import Background
 from facade.ipfs import KuboSource, Read, by_blocks, by_gateway
 from node.errors import LayermeshError
@@ -20,6 +21,7 @@ from node.store import Store
 
 log = structlog.get_logger(__name__)
 INTRODUCE_EVERY_S: Final = 2.0
+DEFAULT_LEAF_TIMINGS: Final = LeafTimings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,18 @@ async def run_kubo(
     *,
     timings: Timings = DEFAULT_TIMINGS,
     introduce_every_s: float = INTRODUCE_EVERY_S,
+    leaves: LeafTimings = DEFAULT_LEAF_TIMINGS,
 ) -> AsyncIterator[RunningKubo]:
-    """Work with the Kubo at `endpoint` until the context ends; it need not be there, now or ever."""
+    """Work with the Kubo at `endpoint` until the context ends; it need not be there, now or ever.
+
+    `leaves`: how long its leaves may take.
+    """
     async with _open(store, endpoint, timings) as kubo, Background() as background:
         publisher = Publisher(store, kubo)
         background.start(kubo.run(), "look at kubo")
         background.start(publisher.run(), "publish to kubo")
         background.start(_introduce(kubo, cluster, introduce_every_s), "introduce kubo")
-        yield RunningKubo(endpoint, kubo, publisher, KuboSource(store, cluster, kubo, _reading(kubo)))
+        yield RunningKubo(endpoint, kubo, publisher, KuboSource(store, cluster, kubo, _reading(kubo, leaves)))
 
 
 def _open(store: Store, endpoint: Endpoint, timings: Timings) -> AbstractAsyncContextManager[OnDaemon]:
@@ -62,8 +68,8 @@ def _open(store: Store, endpoint: Endpoint, timings: Timings) -> AbstractAsyncCo
     return open_ipfshttpclient(store, endpoint, timings)
 
 
-def _reading(network: OnDaemon) -> Read:
-    return by_gateway(network) if isinstance(network, Kubo) else by_blocks(network)
+def _reading(network: OnDaemon, leaves: LeafTimings) -> Read:
+    return by_gateway(network, leaves) if isinstance(network, Kubo) else by_blocks(network, leaves.leaf_s)
 
 
 async def _introduce(kubo: OnDaemon, cluster: Cluster, every_s: float) -> None:

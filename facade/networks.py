@@ -20,12 +20,12 @@ class Networks:
         """Implements `Ipfs.offers`."""
         return [offer for network in self._networks.values() for offer in await network.offers(wanted)]
 
-    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink) -> None:
+    async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
         """Implements `Ipfs.fetch`, from the one that offered it."""
         network = self._networks.get(file.network)
         if network is None:
             raise NotFoundError(f"{file.cid}: this node has no {file.network} to ask")
-        await network.fetch(wanted, file, sink)
+        await network.fetch(wanted, file, sink, late=late)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`: from the first that gives it."""

@@ -34,6 +34,8 @@ class Waits:
     """How long upstream may be silent before a runtime that can go there itself is sent there."""
     swarm_s: float = 0.25
     """How long the IPFS network may take for a blob's first byte while upstream has not been asked."""
+    pace_s: float = 2.0
+    """Over how long the pace of an IPFS network is measured: what is slow for so long gives way to upstream."""
     nearby_s: float = 1.0
     """How long peers may take for a manifest that upstream could give as well."""
     progress_s: float = 5.0

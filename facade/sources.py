@@ -79,12 +79,14 @@ class Plan:
 class Attempt:
     """A plan that did not give the blob.
 
-    `impatient` when it was only too slow, `amiss` when it gave something that the blob is not.
+    `impatient` when it was only too slow, `amiss` when it gave something that the blob is not. `pace`: how many bytes a
+    second it gave when it was left for its pace, behind its first bytes.
     """
 
     plan: Plan
     impatient: bool = False
     amiss: bool = False
+    pace: float | None = None
 
 
 UPSTREAM = Offer(SourceName.UPSTREAM)
@@ -122,18 +124,24 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
 
     `known` holds the offers of peers and of the IPFS network in order, `begun` says that a client already has bytes,
     which strangers cannot go on with unless upstream fails too. Who was merely too slow comes once more after upstream,
-    strangers streamed then, unless upstream did answer; what is late comes only then.
+    strangers streamed then, unless upstream did answer; what is late comes only then. Who is left for his pace gives
+    way to upstream, for others would have to be waited for as well; and if that is slower still, and nobody else gives
+    the blob to its end, upstream comes once more.
     """
     asked = [attempt.plan.offer for attempt in tried]
+    paced = [attempt.plan.offer for attempt in tried if attempt.pace is not None]
     for offer in known:
-        if offer not in asked and not offer.late and (offer.believed or not begun):
+        if offer not in asked and not paced and not offer.late and (offer.believed or not begun):
             return Plan(offer, streamed=offer.believed)
     at = asked.index(UPSTREAM) if UPSTREAM in asked else len(asked)
     done = [*asked[at:], *(attempt.plan.offer for attempt in tried if not attempt.impatient)]
     left = [offer for offer in known if offer not in done]
     if UPSTREAM not in asked:
-        return Plan(UPSTREAM, streamed=True, last=all(offer.file is not None for offer in left))
-    return Plan(left[0], streamed=not tried[at].amiss) if left else None
+        believed = [offer for offer in paced if offer.believed]
+        return Plan(UPSTREAM, streamed=True, last=all(offer.file and offer not in believed for offer in left))
+    if left:
+        return Plan(left[0], streamed=not tried[at].amiss)
+    return Plan(UPSTREAM, streamed=True, last=True) if UPSTREAM in paced and asked.count(UPSTREAM) == 1 else None
 
 
 def done_in_time(got_bytes: int, elapsed_s: float, left_bytes: int, left_s: float) -> bool:

@@ -9,7 +9,8 @@ import pytest
 
 from node.cid import Cid
 from tests.contracts.kubos import Daemon, KuboContract
-from tests.fakes.kubo import FakeKubo, KuboFaults, fake_kubo
+from tests.fakes.kubo import FakeKubo, fake_kubo
+from tests.fakes.kubo_faults import KuboFaults
 from tests.kubo.daemon import Kubo, running_kubo
 
 

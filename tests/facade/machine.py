@@ -49,6 +49,7 @@ QUICK_LIMITS = Limits(connect_s=1.0, headers_s=1.5, stall_s=1.0, document_s=3.0,
 QUICK_KUBO = KuboTimings(
     look_every_s=0.1, look_again_s=0.1, look_s=1.0, here_s=1.0, swarm_s=1.0, stall_s=1.0, pin_stall_s=1.0
 )
+LEAVES = Timings(set_aside_s=30.0)
 QUICK_TIMINGS = Timings(
     probe_every_s=0.2, probe_timeout_s=0.5, reprobe_s=0.05, retry_first_s=0.05, retry_most_s=0.3, stall_s=1.0
 )
@@ -173,11 +174,16 @@ async def _run(
 
 
 async def _kubo(
-    stack: AsyncExitStack, endpoint: Endpoint | None, timings: KuboTimings, store: Store, cluster: Cluster
+    stack: AsyncExitStack,
+    endpoint: Endpoint | None,
+    timings: KuboTimings,
+    leaves: Timings,
+    store: Store,
+    cluster: Cluster,
 ) -> tuple[RunningKubo | None, Ipfs]:
     if endpoint is None:
         return None, NO_IPFS
-    running = run_kubo(endpoint, store, cluster, timings=timings, introduce_every_s=0.1)
+    running = run_kubo(endpoint, store, cluster, timings=timings, introduce_every_s=0.1, leaves=leaves)
     daemon = await stack.enter_async_context(running)
     return daemon, daemon.source
 
@@ -245,10 +251,11 @@ async def machine(
     kubo: FakeKubo | Endpoint | None = None,
     kubo_client: Client = Client.KUBO,
     kubo_timings: KuboTimings = QUICK_KUBO,
+    leaves: Timings = LEAVES,
 ) -> AsyncIterator[Machine]:
     """A node over `registry`, which answers for every one of `namespaces`, unless `upstreams` says it all.
 
-    It asks the IPFS `gateways` for what anybody may have.
+    It asks the IPFS `gateways` for what anybody may have; `leaves` are for what comes from these, or from its Kubo.
     `tls`, with a certificate of the test's authority, is for its registry listeners.
     """
     configs = upstreams or tuple(
@@ -268,9 +275,11 @@ async def machine(
         await _run(stack, runner, mesh, cluster.tls)
         settings = FacadeSettings(upstreams=configs, waits=waits)
         endpoint = Endpoint(kubo.rpc, client=kubo_client) if isinstance(kubo, FakeKubo) else kubo
-        daemon, ipfs = await _kubo(stack, endpoint, kubo_timings, store, cluster)
+        daemon, ipfs = await _kubo(stack, endpoint, kubo_timings, leaves, store, cluster)
         if gateways:
-            ipfs = GatewaySource(store, cluster, await stack.enter_async_context(open_gateways(gateways)))
+            ipfs = GatewaySource(
+                store, cluster, await stack.enter_async_context(open_gateways(gateways, timings=leaves))
+            )
         served = await stack.enter_async_context(open_registry(store, cluster, upstream, settings, metrics, gate, ipfs))
         await _serve(stack, served.server(Listener.FACADE, lingering_s=0.2), facade, tls)
         await _serve(stack, served.server(Listener.DOCKER_MIRROR, lingering_s=0.2), docker, tls)

@@ -14,6 +14,7 @@ def test_a_failing_source_costs_a_mirrors_client_no_more_than_the_promise() -> N
     assert Waits().handover_s < MOST_S
     assert Waits().look_s + MARGIN_S < MOST_S
     assert Timings().stall_s + MARGIN_S < MOST_S
+    assert Waits().pace_s + MARGIN_S < MOST_S
 
 
 def test_what_else_is_known_of_a_tag_is_served_before_a_client_is_sent_away() -> None:

@@ -10,6 +10,7 @@ from facade.sources import (
     UPSTREAM,
     Attempt,
     NetworkFile,
+    NetworkName,
     Offer,
     Plan,
     SourceName,
@@ -137,3 +138,35 @@ def test_an_upstream_that_is_silent_is_not_given_up_for_what_ipfs_may_not_have()
 def test_a_strangers_mapping_is_not_streamed_from_ipfs_either() -> None:
     plan = next_plan((_file(believed=False),), [])
     assert plan is not None and not plan.streamed
+
+
+def _gateways(*, late: bool = False) -> Offer:
+    return Offer(SourceName.IPFS, (), True, NetworkFile(HONEST, 10, here=False, network=NetworkName.GATEWAYS), late)
+
+
+SLOW = Attempt(Plan(_file(), streamed=True), impatient=True, pace=3e5)
+
+
+def test_what_is_left_for_its_pace_gives_way_to_upstream_and_to_nobody_before() -> None:
+    assert next_plan((_file(), _gateways()), [SLOW]) == Plan(UPSTREAM, streamed=True, last=False)
+
+
+def test_an_upstream_that_is_silent_is_not_given_up_for_what_strangers_named() -> None:
+    slow = Attempt(Plan(_file(believed=False), streamed=False), impatient=True, pace=3e5)
+    assert next_plan((_file(believed=False),), [slow]) == Plan(UPSTREAM, streamed=True, last=True)
+
+
+def test_where_upstream_failed_what_was_slow_goes_on_and_then_what_was_passed_over() -> None:
+    known, failed = (_file(), _gateways()), Attempt(Plan(UPSTREAM, streamed=True))
+    assert next_plan(known, [SLOW, failed]) == Plan(_file(), streamed=True)
+    again = Attempt(Plan(_file(), streamed=True))
+    assert next_plan(known, [SLOW, failed, again]) == Plan(_gateways(), streamed=True)
+    assert next_plan(known, [SLOW, failed, again, Attempt(Plan(_gateways(), streamed=True))]) is None
+
+
+def test_an_upstream_that_was_slower_still_is_asked_once_more_where_nobody_else_gives_it() -> None:
+    slower = Attempt(Plan(UPSTREAM, streamed=True), impatient=True, pace=1e5)
+    assert next_plan((_file(),), [SLOW, slower]) == Plan(_file(), streamed=True)
+    again = [SLOW, slower, Attempt(Plan(_file(), streamed=True))]
+    assert next_plan((_file(),), again) == Plan(UPSTREAM, streamed=True, last=True)
+    assert next_plan((_file(),), [*again, Attempt(Plan(UPSTREAM, streamed=True, last=True))]) is None

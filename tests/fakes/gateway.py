@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from node.unixfs import LEAF_BYTES
 from tests.fakes.peer import dag_of
 
 RAW = "application/vnd.ipld.raw"
+_PIECE = 64 * 1024
 
 
 @dataclass
@@ -34,6 +35,8 @@ class FakeGateway:
     """Bodies hang behind their first bytes."""
     trickles_after: int | None = None
     """Behind so many bodies, the next come byte by byte."""
+    slow_behind: tuple[int, float] | None = None
+    """Behind so many bodies, the next come at so many bytes a second each."""
     claims: bool = False
     """HEAD says that everything is here."""
     url: URL = field(default_factory=URL)
@@ -79,6 +82,8 @@ class FakeGateway:
         bodies = sum(method == "GET" for method, _ in self.asked)
         if request.method == "GET" and self.trickles_after is not None and bodies > self.trickles_after:
             return await self._trickle(request, block)
+        if request.method == "GET" and self.slow_behind is not None and bodies > self.slow_behind[0]:
+            return await self._trickle(request, block, _PIECE, _PIECE / self.slow_behind[1])
         if not self.stalls or request.method == "HEAD":
             return web.Response(body=block, content_type=RAW)
         response = web.StreamResponse(headers={"Content-Length": str(len(block))})
@@ -87,14 +92,16 @@ class FakeGateway:
         await self._over.wait()
         return response
 
-    async def _trickle(self, request: web.Request, block: bytes) -> web.StreamResponse:
+    async def _trickle(
+        self, request: web.Request, block: bytes, piece: int = 1, pause_s: float = 0.05
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(block))})
         await response.prepare(request)
-        for byte in block:
-            await response.write(bytes((byte,)))
-            if self._over.is_set():
+        for at in range(0, len(block), piece):
+            await response.write(block[at : at + piece])
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), pause_s)
                 break
-            await asyncio.sleep(0.05)
         return response
 
 

@@ -8,7 +8,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from yarl import URL
 from node.cid import IDENTITY_PROBE, Cid, Codec
 from node.unixfs import LEAF_BYTES, parse_node
 from tests.fakes.dag_layouts import root_of
+from tests.fakes.kubo_faults import KuboFaults
 from tests.fakes.peer import dag_of
 
 _PROFILE: Final = {"cid-version": "1", "raw-leaves": "true"}
@@ -25,43 +26,6 @@ FULL: Final = "committing batch to datastore at /: write /repo/put: no space lef
 _MISSING: Final = "block was not found locally (offline): ipld: could not find {}"
 _PIECE: Final = 64 * 1024
 HTML: Final = "<!DOCTYPE html><html><title>Welcome to nginx!</title></html>"
-
-
-@dataclass
-class KuboFaults:
-    """How it misbehaves; all off unless set. May be changed while it runs."""
-
-    frozen: bool = False
-    """Accepts requests and answers none, neither at its RPC nor at its gateway."""
-    html: bool = False
-    """Something else answers at the RPC's port."""
-    gateway_html: bool = False
-    """Something else answers at its gateway's port."""
-    full: bool = False
-    """There is no space left on the device: what is added is refused at its end, and what is to be pinned as well."""
-    other_profile: bool = False
-    """It does not follow what `add` is told, and makes other CIDs."""
-    links: int | None = None
-    """So many links a node has, whatever `max-file-links` says."""
-    trickle: bool = False
-    """It makes trickle DAGs, whatever `trickle` says."""
-    version: str = "0.43.0"
-    wrong_leaf: Cid | None = None
-    """The bytes of this leaf are others than its CID says."""
-    cut_upload: bool = False
-    """An upload's end is lost before its closing boundary."""
-    swarm_s: float = 0.0
-    """So long it takes to get a block from another."""
-    reset_adds: int = 0
-    """So many uploads end with their connection."""
-    stat_s: float = 0.0
-    """So long it takes to say whether it has a block."""
-    no_fetch: bool = False
-    """Its gateway looks for nothing in the swarm (`Gateway.NoFetch`), so a body ends where a leaf is missing."""
-    freeze_after: int | None = None
-    """Once a body gave so many bytes, it is frozen, that body as well."""
-    gc_after: int | None = None
-    """Once a body gave so many bytes, everything that is not pinned is gone, and what it reads from as well."""
 
 
 @dataclass
@@ -113,12 +77,19 @@ class FakeKubo:
                 found += self._below(link.cid)
         return found
 
+    def _cut_if_gone(self, request: web.Request) -> None:
+        if self.faults.gone:
+            assert request.transport is not None
+            request.transport.abort()
+            raise ConnectionResetError
+
     # The RPC
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a command."""
         command = request.match_info["command"]
         self.asked.append(command)
+        self._cut_if_gone(request)
         if self.faults.frozen:
             await self.released.wait()
         if self.faults.html:
@@ -268,6 +239,7 @@ class FakeKubo:
         """Answer a path of the gateway."""
         text = request.match_info["cid"]
         self.asked.append(request.path)
+        self._cut_if_gone(request)
         if self.faults.frozen:
             await self.released.wait()
         if self.faults.gateway_html:
@@ -328,12 +300,22 @@ class FakeKubo:
             for offset in range(0, len(part), _PIECE):
                 await answer.write(part[offset : offset + _PIECE])
                 sent += _PIECE
+                if self.faults.gone_after is not None and sent >= self.faults.gone_after:
+                    self.faults.gone = True
+                    raise ConnectionResetError
+                if self.faults.slow_behind is not None and sent >= self.faults.slow_behind[0]:
+                    await _rest(self.released, _PIECE / self.faults.slow_behind[1])
                 if self.faults.freeze_after is not None and sent >= self.faults.freeze_after:
                     self.faults.freeze_after, self.faults.frozen = None, True
                     await self.released.wait()
                 if self.faults.gc_after is not None and sent >= self.faults.gc_after:
                     self.faults.gc_after = None
                     self.collect()
+
+
+async def _rest(released: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(released.wait(), seconds)
 
 
 def _part(body: bytes, content_type: str) -> bytes:

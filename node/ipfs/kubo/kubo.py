@@ -124,6 +124,10 @@ class OnDaemon(ABC):
         words = f"Kubo gave wrong bytes for {cid}: `ipfs repo verify` tells which blocks are damaged"
         self._note(Topic.WRONG, f"{words} ({one_line(why.encode())})")
 
+    def was_slow(self, cid: Cid) -> None:
+        """It gave a file that it has so slowly that it was left for another."""
+        self._note(Topic.SLOW, f"Kubo gave {cid} too slowly: for a minute others are asked before it")
+
     @property
     def read_at(self) -> URL | None:
         """The gateway that its files are read from, where that is known."""

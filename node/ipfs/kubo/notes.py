@@ -12,9 +12,15 @@ class Topic(Enum):
     FULL = auto()
     LACKS = auto()
     WRONG = auto()
+    SLOW = auto()
 
 
-_KNOWN_S: Final[Mapping[Topic, float]] = {Topic.FULL: 150.0, Topic.LACKS: 600.0, Topic.WRONG: 600.0}
+_KNOWN_S: Final[Mapping[Topic, float]] = {
+    Topic.FULL: 150.0,
+    Topic.LACKS: 600.0,
+    Topic.WRONG: 600.0,
+    Topic.SLOW: 60.0,
+}
 """For how long what is told is known; a full disk is met again within a minute, by who publishes."""
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.facade.cli.beside import beside
 from tests.facade.cli.started import LIMIT_S, started
-from tests.fakes.kubo import FakeKubo, KuboFaults
+from tests.fakes.kubo import FakeKubo
+from tests.fakes.kubo_faults import KuboFaults
 
 _LOOKS = 3
 
