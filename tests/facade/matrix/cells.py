@@ -10,7 +10,9 @@ from typing import Any, Final, TypeVar
 from cluster.config import Timings
 from facade.settings import Waits
 from facade.upstream.wire import Limits
-from tests.facade.machine import Machine, machine, until
+from node.ipfs.kubo.kubo import Timings as KuboTimings
+from tests.facade.machine import QUICK_KUBO, Machine, machine, until
+from tests.facade.matrix.networks import ALONE, NETWORKS, USED, WELL, Beside, fill, heal, network_of
 from tests.facade.matrix.peers import PEERS, misbehave, peer_with
 from tests.facade.matrix.upstreams import NAME, TAG, UPSTREAMS, Behind, Word
 from tests.fakes.images import FakeImage, make_image
@@ -35,6 +37,12 @@ RUNTIMES: Final[Mapping[str, Callable[[Sequence[Host]], Runtime]]] = {
 _SECRET: Final = b"a secret of the whole cluster"
 _LASTING: Final = frozenset({"confirmed_s", "stale_tag_s", "proof_s", "liar_s", "forget_after_s", "poll_wait_s"})
 _PULL_S: Final = 240.0
+MOST_S: Final = 3.0
+"""What a failing source may cost a pull, with waits as they are by default."""
+_SLACK_S: Final = 1.0
+"""What a loaded machine may add to that."""
+_FIRST_S: Final = 1.0
+"""How long a network has for its first byte while other waits are shorter: no machine is any faster then."""
 _HANGS_S: Final = 4.0
 """What sits still for less may be due to a loaded machine, however short the waits are."""
 T = TypeVar("T", Waits, Limits, Timings, Patience)
@@ -42,14 +50,17 @@ T = TypeVar("T", Waits, Limits, Timings, Patience)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Who pulls, what is wrong upstream, what with the peer, and whether that peer is a member."""
+    """Who pulls, what is wrong upstream, what with the peer, whether that is a member, and what with IPFS."""
 
     runtime: str
     upstream: str
     peer: str
     member: bool
+    network: str = "none"
 
     def __str__(self) -> str:
+        if self.network != "none":
+            return f"{self.runtime}-{self.upstream}-{self.network}"
         whose = "" if self.peer == "none" else "-member" if self.member else "-stranger"
         return f"{self.runtime}-{self.upstream}-{self.peer}{whose}"
 
@@ -61,7 +72,8 @@ class Cell:
     @property
     def is_well(self) -> bool:
         """Whether no source fails."""
-        return self.peer in ("none", "good") and not UPSTREAMS[self.upstream].fails
+        well = self.peer in ("none", "good") and self.network in ("none", *WELL)
+        return well and not UPSTREAMS[self.upstream].fails
 
     @property
     def is_believed_lie(self) -> bool:
@@ -86,7 +98,8 @@ CELLS: Final = [
     for upstream in UPSTREAMS
     for peer in PEERS
     for member in ((False,) if peer == "none" else (False, True))
-]
+] + [Cell(runtime, "fine", "none", False, network) for runtime in RUNTIMES for network in NETWORKS]
+"""Upstreams by peers; and IPFS networks alone, where upstream could do all that they do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +126,10 @@ class Result:
     again: Outcome
     log: tuple[str, ...] = ()
     """What the node said meanwhile."""
+    scale: float = 1.0
+    """How long the waits were, compared with those that people have."""
+    from_network: int = 0
+    """How many bytes the IPFS network gave."""
     hurried: tuple[str, ...] = ()
     """What went wrong with shorter waits, before the cell was run with those that people have."""
 
@@ -138,9 +155,18 @@ def problems(cell: Cell, result: Result) -> list[str]:
         found.append(f"a good peer has it all: {through.why}")
     elif direct.stage == "manifests" and through.stage == "blobs" and through.observed.manifests and _nobody_lied(cell):
         found.append(f"a manifest was given whose blobs cannot be had: {through.why}")
+    if cell.network != "none":
+        found += _of_network(cell, result)
     if not again.ok:
         found.append(f"not right again when all was well: {again.why}")
     return found
+
+
+def _of_network(cell: Cell, result: Result) -> list[str]:
+    """What it costs is limited as well, for all of it is waiting; and what is good there is used."""
+    added_s = result.through.seconds - result.direct.seconds
+    found = [f"it cost {added_s:.2f} s"] if added_s > MOST_S * result.scale + _SLACK_S else []
+    return [*found, "the network was not used"] if cell.network in USED and not result.from_network else found
 
 
 def _peer_should_do(cell: Cell) -> bool:
@@ -174,6 +200,8 @@ class Matrix:
             return await self._run(cell, direct)
 
     async def _run(self, cell: Cell, direct: Outcome) -> Result:
+        if cell.network != "none":
+            return await self._run_network(cell, direct)
         async with self._scene(cell) as (node, behind, peer):
             runtime = RUNTIMES[cell.runtime](_hosts(cell.runtime, node, behind))
             await UPSTREAMS[cell.upstream].spoil(behind)
@@ -181,7 +209,24 @@ class Matrix:
             await behind.heal()
             if peer is not None:
                 peer.faults = Faults()
-            return Result(direct, through, await self._pull_again(cell, runtime))
+            return Result(direct, through, await self._pull_again(cell, runtime), scale=self._scale)
+
+    async def _run_network(self, cell: Cell, direct: Outcome) -> Result:
+        """A node that had the image once, and whose IPFS network has it still."""
+        async with (
+            self._behind() as behind,
+            network_of(cell.network) as beside,
+            self._node(str(cell), behind, None, (), beside) as node,
+        ):
+            await fill(beside, node, IMAGE, TAG)
+            had = node.metrics.fetched_bytes["ipfs"]
+            NETWORKS[cell.network](beside, IMAGE)
+            runtime = RUNTIMES[cell.runtime](_hosts(cell.runtime, node, behind))
+            through = await self._pull(cell.runtime, runtime)
+            given = node.metrics.fetched_bytes["ipfs"] - had
+            heal(beside)
+            again = await self._pull_again(cell, runtime)
+            return Result(direct, through, again, scale=self._scale, from_network=given)
 
     @asynccontextmanager
     async def _scene(self, cell: Cell) -> AsyncIterator[tuple[Machine, Behind, FakePeer | None]]:
@@ -213,17 +258,22 @@ class Matrix:
 
     @asynccontextmanager
     async def _node(
-        self, name: str, behind: Behind, secret: bytes | None, joins: tuple[str, ...]
+        self, name: str, behind: Behind, secret: bytes | None, joins: tuple[str, ...], beside: Beside = ALONE
     ) -> AsyncIterator[Machine]:
         scale = self._scale
+        waits = scaled(Waits(), scale)
         async with machine(
             self._folder / name,
             behind.registry,
             secret=secret,
             joins=joins,
-            waits=scaled(Waits(), scale),
+            waits=replace(waits, swarm_s=_FIRST_S if scale < 1 else waits.swarm_s),
             limits=scaled(Limits(), scale),
             timings=scaled(Timings(), scale),
+            kubo=beside.kubo,
+            kubo_timings=QUICK_KUBO if scale < 1 else KuboTimings(),
+            gateways=(beside.gateway.url,) if beside.gateway is not None else (),
+            leaves=scaled(Timings(), scale),
         ) as node:
             yield node
 

@@ -2,14 +2,12 @@
 
 import statistics
 from collections.abc import Mapping
-from typing import Final
 
-from tests.facade.matrix.cells import CELLS, RUNTIMES, Cell, Result
+from tests.facade.matrix.cells import CELLS, MOST_S, RUNTIMES, Cell, Result
+from tests.facade.matrix.networks import NETWORKS
 from tests.facade.matrix.upstreams import UPSTREAMS
 
-_COLUMNS = tuple(dict.fromkeys(cell.column for cell in CELLS))
-MOST_S: Final = 3.0
-"""What a failing source may cost a pull, with waits as they are by default."""
+_COLUMNS = tuple(dict.fromkeys(cell.column for cell in CELLS if cell.network == "none"))
 _SHORT = {"lies-about-bytes": "bytes", "lies-about-the-mapping": "mapping", "-stranger": " s", "-member": " m"}
 
 
@@ -26,6 +24,10 @@ def table(results: Mapping[Cell, Result], scale: float) -> str:
             for upstream in UPSTREAMS
         ]
         lines += ["", *_aligned([[runtime, *(_heading(column) for column in _COLUMNS)], *rows])]
+    rows = [
+        [network, *(_entry(by_name.get(f"{runtime}-fine-{network}")) for runtime in RUNTIMES)] for network in NETWORKS
+    ]
+    lines += ["", *_aligned([["network", *RUNTIMES], *rows])]
     return "\n".join([*lines, "", *summary(results, scale)]) + "\n"
 
 

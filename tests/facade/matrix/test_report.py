@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tests.facade.matrix.cells import Cell, Outcome, Result
-from tests.facade.matrix.report import summary
+from tests.facade.matrix.cells import Cell, Outcome, Result, problems
+from tests.facade.matrix.report import summary, table
 from tests.fakes.runtimes.line import Kind, Observed
 
 WELL = Cell("docker", "fine", "good", member=True)
@@ -29,3 +29,17 @@ def test_each_class_has_its_median_and_its_worst_cell_and_names_those_that_cost_
 def test_a_cell_that_was_run_again_with_longer_waits_is_named_with_what_went_wrong_before() -> None:
     said = summary({WELL: replace(_result(1.0, 1.0), hurried=("a good peer has it all",))}, scale=0.25)
     assert said[-1] == "  docker-fine-good-member: a good peer has it all"
+
+
+def test_a_network_has_a_line_of_its_own_with_what_it_cost_each_runtime() -> None:
+    cell = Cell("docker", "fine", "none", member=False, network="kubo-frozen")
+    (line,) = [each for each in table({cell: _result(1.0, 1.5)}, scale=0.25).splitlines() if "kubo-frozen" in each][:1]
+    assert line.split() == ["kubo-frozen", "+0.50"]
+
+
+def test_what_a_network_costs_is_limited_and_one_that_gives_nothing_is_no_test() -> None:
+    cell = Cell("docker", "fine", "none", member=False, network="kubo-slows-down")
+    assert problems(cell, replace(_result(1.0, 3.5), from_network=1)) == []
+    assert problems(cell, replace(_result(1.0, 5.5), from_network=1)) == ["it cost 4.50 s"]
+    assert problems(cell, replace(_result(1.0, 3.5), from_network=1, scale=0.25)) == ["it cost 2.50 s"]
+    assert problems(cell, _result(1.0, 1.5)) == ["the network was not used"]

@@ -70,13 +70,15 @@ class Results:
 
 @contextmanager
 def running(cells: Sequence[Cell], folder: Path, scale: float, at_once: int) -> Iterator[Results]:
-    """Run cells until the block is left. All of one runtime and upstream are one worker's, for their direct pull."""
-    groups = list(dict.fromkeys((cell.runtime, cell.upstream) for cell in cells))
+    """Run cells until the block is left. All of one runtime and upstream are one worker's, for their direct pull; those
+    of networks, which would all be one's, are others.
+    """
+    groups = list(dict.fromkeys(map(_group, cells)))
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         connections = []
         for number in range(min(_WORKERS, len(groups))):
-            mine = [cell for cell in cells if groups.index((cell.runtime, cell.upstream)) % _WORKERS == number]
+            mine = [cell for cell in cells if groups.index(_group(cell)) % _WORKERS == number]
             receiving, sending = context.Pipe(duplex=False)
             worker = context.Process(
                 target=_work, args=(mine, folder / str(number), scale, at_once, sending), daemon=True
@@ -87,6 +89,10 @@ def running(cells: Sequence[Cell], folder: Path, scale: float, at_once: int) -> 
             stack.callback(receiving.close)
             connections.append(receiving)
         yield Results(connections)
+
+
+def _group(cell: Cell) -> tuple[str, str, bool]:
+    return cell.runtime, cell.upstream, cell.network != "none"
 
 
 def _end(worker: Any) -> None:
