@@ -1,7 +1,6 @@
 """Content addressable archives (CARv1): a header that names root CIDs, then blocks, each behind its length and CID.
 
-Framing alone: what is written is pure, and `CarReader` takes bytes as they come and gives verified blocks. No more than
-one section is ever kept, whatever length an archive claims.
+Framing alone, and pure: who reads an archive keeps no more than one section, whatever length it claims.
 """
 
 import hashlib
@@ -20,6 +19,7 @@ MAX_SECTION_BYTES: Final = MAX_BLOCK_BYTES + MAX_CID_BYTES
 MAX_HEADER_BYTES: Final = 64 * 1024
 _CODECS: Final = {int(codec): codec for codec in Codec}
 _SHA2_256: Final = 0x12
+_USUAL: Final = frozenset(bytes((1, codec, _SHA2_256, 32)) for codec in Codec)
 _IDENTITY: Final = 0x00
 _V2_HEADER: Final = b"\xa1\x67version\x02"
 _ROOTS: Final = b"\xa2\x65roots"  # DAG-CBOR: a map of two, whose first key is "roots"
@@ -37,14 +37,6 @@ class Inline:
 
 BlockName = Cid | Inline
 """How a block is named where others write the names; a CIDv0 is read as the CIDv1 of the same block."""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A block of an archive, which hashes to its name."""
-
-    name: BlockName
-    data: bytes
 
 
 def car_header(roots: Sequence[Cid]) -> bytes:
@@ -72,7 +64,10 @@ def read_name(data: bytes | bytearray | memoryview, at: int = 0) -> tuple[BlockN
     Raises:
         InvalidError: when there is none, or one of another codec or hash function than layermesh reads.
     """
-    if bytes(data[at : at + 2]) == b"\x12\x20":
+    head = bytes(data[at : at + 4])
+    if head in _USUAL:
+        return Cid(_exactly(data, at, RAW_LENGTH)), at + RAW_LENGTH
+    if head[:2] == b"\x12\x20":
         return Cid.from_hash(_exactly(data, at + 2, 32), Codec.DAG_PB), at + 34
     (version, codec_code, function, length), start = _numbers(data, at)
     if version != 1:
@@ -130,67 +125,6 @@ def check_section_length(length: int) -> None:
     """Raises: InvalidError, when no section has this length."""
     if not 0 < length <= MAX_SECTION_BYTES:
         raise InvalidError(f"CAR: a section of {length} bytes: 1 to {MAX_SECTION_BYTES} are expected")
-
-
-class CarReader:
-    """Reads an archive as its bytes come."""
-
-    def __init__(self) -> None:
-        self.roots: tuple[BlockName, ...] | None = None
-        """None until the header is here."""
-        self._buffer = bytearray()
-        self._wanted = 1
-
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Section]:
-        """The blocks that are whole now, in the archive's order.
-
-        Raises:
-            InvalidError: when this is no archive, or has a block that is not read; nothing more can be fed then.
-            MismatchError: when a block does not hash to its name.
-        """
-        self._buffer += data
-        sections = []
-        while len(self._buffer) >= self._wanted and (frame := self._frame()) is not None:
-            if self.roots is None:
-                self.roots = parse_header(frame)
-            else:
-                sections.append(_section(frame))
-        return sections
-
-    def finish(self) -> None:
-        """Raises: InvalidError, when the archive ends before its header or within a section."""
-        if self.roots is None or self._buffer:
-            raise InvalidError("CAR: it is cut short")
-
-    def _frame(self) -> bytes | None:
-        """What stands behind the next length; None when it is not whole yet."""
-        found = read_varint(self._buffer)
-        if found is None:
-            self._wanted = len(self._buffer) + 1
-            return None
-        length, start = found
-        if self.roots is not None:
-            check_section_length(length)
-        elif not 0 < length <= MAX_HEADER_BYTES:
-            raise InvalidError("CAR: it does not begin as one")
-        end = start + length
-        if len(self._buffer) < end:
-            self._wanted = end
-            return None
-        with memoryview(self._buffer) as view:
-            frame = bytes(view[start:end])
-        del self._buffer[:end]
-        self._wanted = 1
-        return frame
-
-
-def _section(frame: bytes) -> Section:
-    name, start = read_name(frame)
-    block = frame[start:]
-    if len(block) > MAX_BLOCK_BYTES:
-        raise InvalidError(f"CAR: a block of {len(block)} bytes: at most {MAX_BLOCK_BYTES} are read")
-    check_block(name, block)
-    return Section(name, block)
 
 
 def _numbers(data: bytes | bytearray | memoryview, at: int) -> tuple[list[int], int]:

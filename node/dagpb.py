@@ -3,7 +3,7 @@
 `node.unixfs` makes and reads exactly this node's own profile; this reads what others made, and makes directories.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -15,6 +15,8 @@ from node.unixfs import MAX_BLOCK_BYTES
 from node.varint import read_varint, varint
 
 _DIRECTORY: Final = b"\x0a\x02\x08\x01"  # PBNode.Data: UnixFS Data, type = directory
+_SHORT_BYTES: Final = 64 * 1024
+"""The links of longer nodes are not kept, which would take six times as much memory as the node."""
 _FIXED: Final = {1: 8, 5: 4}
 """Bytes of protobuf's fixed wire types."""
 
@@ -45,12 +47,29 @@ class PbLink:
 
 
 @dataclass(frozen=True, slots=True)
+class LongLinks(Collection[PbLink]):
+    """The many links of a node that was read, which are read anew each time: so they cost no more than its bytes."""
+
+    block: bytes
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[PbLink]:
+        return (_link(value) for number, value in _fields(self.block) if number == 2 and isinstance(value, bytes))
+
+    def __contains__(self, link: object) -> bool:
+        return any(each == link for each in self)
+
+
+@dataclass(frozen=True, slots=True)
 class PbNode:
     """A node: bytes of its own, which come before those of its links, and how many file bytes each link has."""
 
     kind: Kind
     data: bytes
-    links: tuple[PbLink, ...]
+    links: Collection[PbLink]
     sizes: tuple[int, ...]
     fanout: int = 0
     """How many children a shard of a directory has at most."""
@@ -91,10 +110,13 @@ def parse_pb(block: bytes) -> PbNode:
     if len(block) > MAX_BLOCK_BYTES:
         raise InvalidError(f"block of {len(block)} bytes: at most {MAX_BLOCK_BYTES} are accepted")
     links: list[PbLink] = []
-    data = None
+    count, data = 0, None
     for number, value in _fields(block):
         if number == 2 and isinstance(value, bytes):
-            links.append(_link(value))
+            link = _link(value)
+            count += 1
+            if len(block) <= _SHORT_BYTES:
+                links.append(link)
         elif number == 1 and isinstance(value, bytes) and data is None:
             data = value
         else:
@@ -102,9 +124,9 @@ def parse_pb(block: bytes) -> PbNode:
     if data is None:
         raise InvalidError("block: it is a dag-pb node without UnixFS in it")
     kind, own, sizes, fanout = _unixfs(data)
-    if kind in (Kind.FILE, Kind.RAW) and len(sizes) != len(links):
-        raise InvalidError(f"block: it says the sizes of {len(sizes)} parts and links to {len(links)}")
-    return PbNode(kind, own, tuple(links), sizes, fanout)
+    if kind in (Kind.FILE, Kind.RAW) and len(sizes) != count:
+        raise InvalidError(f"block: it says the sizes of {len(sizes)} parts and links to {count}")
+    return PbNode(kind, own, tuple(links) if len(links) == count else LongLinks(block, count), sizes, fanout)
 
 
 def _link(body: bytes) -> PbLink:

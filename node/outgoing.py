@@ -10,8 +10,9 @@ from contextlib import aclosing
 from typing import Final
 
 from node.errors import UnreachableError
-from node.traversal import BrokenDagError, Piece
+from node.traversal import Piece
 from node.varint import varint
+from node.walked import BrokenDagError
 
 _AT_ONCE_BYTES: Final = 1024 * 1024
 _AT_ONCE: Final = 256

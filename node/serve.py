@@ -34,7 +34,8 @@ from node.http import FileRange, RangeError, parse_range
 from node.naming import Name
 from node.outgoing import contents, sections
 from node.store import Block, Store
-from node.traversal import BrokenDagError, Dags, Entity, Held, NoSuchNameError, Piece, Target
+from node.traversal import Dags, Entity, Held, NoSuchNameError, Piece, Target
+from node.walked import BrokenDagError
 
 MayRead = Callable[[web.Request, Visibility], bool]
 OnSent = Callable[[int, web.Request], None]
@@ -74,6 +75,7 @@ class _Gateway:
         self._on_sent = on_sent
         self._strict = strict
         self._walks = 0
+        self._long_nodes = asyncio.Semaphore(1)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Parse, ask, answer."""
@@ -97,7 +99,8 @@ class _Gateway:
         if question.format is Format.PLAIN and self._strict and root != _PROBE:
             raise InvalidError("?format=raw or ?format=car is expected: nothing is served that cannot be verified")
         held = Held(self._store, lambda visibility: self._may_read(request, visibility))
-        asked = _Asked(request, question, held, await Dags(held).resolve(root, path))
+        dags = Dags(held, self._long_nodes)
+        asked = _Asked(request, question, held, dags, await dags.resolve(root, path))
         match question.format:
             case Format.RAW:
                 return await self._raw(asked)
@@ -237,11 +240,11 @@ class _Gateway:
 class _Asked:
     """One request, read and resolved, and the headers of its answer."""
 
-    def __init__(self, request: web.Request, question: Question, held: Held, target: Target) -> None:
+    def __init__(self, request: web.Request, question: Question, held: Held, dags: Dags, target: Target) -> None:
         self.request = request
         self.question = question
         self.held = held
-        self.dags = Dags(held)
+        self.dags = dags
         self.target = target
 
     @property

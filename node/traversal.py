@@ -16,28 +16,21 @@ from node.car import Inline
 from node.catalog import Holding, Visibility
 from node.cid import Cid, Codec
 from node.dagpb import Kind, PbLink, PbNode, parse_pb
-from node.errors import InvalidError, MismatchError, NotFoundError
+from node.errors import InvalidError, NotFoundError
 from node.formats import Scope, UnsupportedError
 from node.naming import Name
 from node.store import Block, Store
+from node.walked import SMALL_BYTES, BrokenDagError, Covers, Remembered, Waiting, Walked
 
 MAX_DEPTH: Final = 256
-MAX_PENDING: Final = 100_000
-"""So many links may wait to be followed: a node of 2 MiB has half as many at most."""
-MAX_STEPS: Final = 1 << 20
-"""So many blocks a walk takes at most: 1 TiB of a file in blocks of 1 MiB."""
 MAX_SIZE: Final = 1 << 53
 """No file is longer, whatever a node says."""
-_SLOW_BYTES: Final = 64 * 1024
-"""A longer node is read in a thread."""
+_STEPS_AT_ONCE: Final = 64
+"""What is remembered is walked without a wait; the event loop is let go on after so many blocks."""
 
 
 class NoSuchNameError(NotFoundError):
     """A path names what a directory that is here does not have."""
-
-
-class BrokenDagError(MismatchError):
-    """A DAG contradicts itself, or is larger than any that is walked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +91,13 @@ class _Visit:
     """The blob that has it, and where in the file that begins."""
 
     @property
-    def covers(self) -> tuple[bytes, int, int]:
-        """Which block it is, and which of its file bytes are wanted; all of them are from 0 to -1."""
+    def may_begin_blob(self) -> bool:
+        """Whether it may be the root of a file that is held as a whole; a leaf is read as any block is."""
+        return self.blob is None and self.scope is not Scope.BLOCK and self.name.codec is not Codec.RAW
+
+    @property
+    def covers(self) -> Covers:
+        """Which block it is, and which of its file bytes are wanted."""
         if self.part is None or self.length is None:
             return self.name.raw, 0, -1
         start, stop = max(self.part.start - self.at, 0), min(self.part.stop - self.at, self.length)
@@ -165,10 +163,15 @@ class Held:
 
 
 class Dags:
-    """The DAGs whose blocks a source has."""
+    """The DAGs whose blocks a source has.
 
-    def __init__(self, source: BlockSource) -> None:
+    Long nodes are read by a thread, and for all that share `long_nodes` so many at once: else these threads would leave
+    the event loop little time.
+    """
+
+    def __init__(self, source: BlockSource, long_nodes: asyncio.Semaphore | None = None) -> None:
         self._source = source
+        self._long_nodes = long_nodes or asyncio.Semaphore(1)
 
     async def resolve(self, root: Name, path: Sequence[str]) -> Target:
         """Follow a path from directory to directory.
@@ -182,7 +185,7 @@ class Dags:
         passed: list[Name] = []
         name = root
         for segment in path:
-            node = None if name.codec is Codec.RAW else await self._node(name)
+            node = None if name.codec is Codec.RAW else await self.node(name)
             if node is not None and node.kind is Kind.SHARD:
                 raise UnsupportedError(f"{name}: paths through sharded directories (HAMT) are not followed")
             found = None
@@ -203,7 +206,7 @@ class Dags:
         """
         if name.codec is Codec.RAW:
             return Entity(Kind.FILE, (await self._source.piece(name)).length)
-        node = await self._node(name)
+        node = await self.node(name)
         return Entity(node.kind, _size(node))
 
     async def passed(self, target: Target) -> AsyncGenerator[Piece, None]:
@@ -225,90 +228,82 @@ class Dags:
             BrokenDagError: when what one says of another is not so, or the DAG is larger than any that is walked.
             UnreachableError: when the catalog cannot be read.
         """
-        async with aclosing(self._walk(_Visit(name, scope, part=part), _Walked(dups))) as pieces:
+        walk = self._walk(_Visit(name, scope, part=part), Walked(dups), Remembered())
+        async with aclosing(walk) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def _walk(self, first: _Visit, walked: "_Walked") -> AsyncGenerator[Piece, None]:
-        pending = [first]
-        while pending:
-            visit = pending.pop()
+    async def _walk(self, first: _Visit, walked: Walked, known: "Remembered[_Read]") -> AsyncGenerator[Piece, None]:
+        waiting = Waiting(first)
+        while (visit := waiting.next()) is not None:
+            if walked.steps % _STEPS_AT_ONCE == _STEPS_AT_ONCE - 1:
+                await asyncio.sleep(0)
             if walked.skips(visit):
                 continue
-            begins_blob = visit.blob is None and visit.scope is not Scope.BLOCK
-            if begins_blob and (blob := await self._source.blob(visit.name)) is not None:
-                async with blob as file:
-                    _check_length(visit, file.size)
-                    whole = replace(visit, blob=(file, visit.at), length=file.size)
-                    async with aclosing(self._walk(whole, walked)) as pieces:
+            if visit.may_begin_blob and known.get(visit.name) is None:
+                blob = await self._source.blob(visit.name)
+                if blob is not None:
+                    async with blob as file, aclosing(self._blob(visit, file, walked, known)) as pieces:
                         async for piece in pieces:
                             yield piece
-                    yield Piece(None, 0, b"")  # what was not read yet has to be, before the file is closed
-                continue
-            piece, children = await self._step(visit)
-            if walked.is_new(visit):
+                    continue
+            piece, node = await self._step(visit, known)
+            file_bytes = piece.length if node is None else len(node.data)
+            if walked.takes(visit, piece.length, file_bytes):
                 yield piece
-            pending += reversed(children)
-            if len(pending) > MAX_PENDING:
-                raise BrokenDagError(f"the DAG has more than {MAX_PENDING} links waiting")
+            if node is not None:
+                waiting.add(_children(visit, node), len(node.links))
 
-    async def _step(self, visit: _Visit) -> tuple[Piece, Sequence[_Visit]]:
-        """One block, and what is to be walked behind it."""
+    async def _blob(
+        self, visit: _Visit, file: BlobFile, walked: Walked, known: "Remembered[_Read]"
+    ) -> AsyncGenerator[Piece, None]:
+        """The blocks of what is held as a whole."""
+        _check_length(visit, file.size)
+        whole = replace(visit, blob=(file, visit.at), length=file.size)
+        async with aclosing(self._walk(whole, walked, known)) as pieces:
+            async for piece in pieces:
+                yield piece
+        yield Piece(None, 0, b"")  # what was not read yet has to be, before the file is closed
+
+    async def _step(self, visit: _Visit, known: "Remembered[_Read]") -> "_Read":
+        """One block, and the node that it is; None where nothing is to be walked behind it."""
         name = visit.name
         if visit.blob is not None and visit.length is not None and name.codec is Codec.RAW:
             file, base = visit.blob
-            return Piece(name, visit.length, None, file, visit.at - base, visit.at), ()
-        piece = replace(await self._source.piece(name), at=visit.at)
-        if name.codec is Codec.RAW:
+            return Piece(name, visit.length, None, file, visit.at - base, visit.at), None
+        read = known.get(name)
+        if read is None:
+            piece = await self._source.piece(name)
+            is_node = name.codec is not Codec.RAW and visit.scope is not Scope.BLOCK
+            read = piece, await self._parsed(name, piece.data or b"") if is_node else None
+            if visit.blob is None:  # a node in a blob may be the root of another
+                known.put(name, read, piece.length)
+        piece, node = read
+        if node is None:
             _check_length(visit, piece.length)
-            return piece, ()
-        if visit.scope is Scope.BLOCK:
-            return piece, ()
-        node = await _parsed(name, piece.data or b"")
-        if node.kind in (Kind.FILE, Kind.RAW):
+        elif node.kind in (Kind.FILE, Kind.RAW):
             _check_length(visit, _size(node))
         elif visit.length is not None:
             raise BrokenDagError(f"{name}: a {node.kind.name.lower()} stands where a part of a file is expected")
-        return replace(piece, content=node.data), list(_children(visit, node))
+        content = None if node is None else node.data
+        return Piece(piece.name, piece.length, piece.data, at=visit.at, content=content), node
 
-    async def _node(self, name: Name) -> PbNode:
-        return await _parsed(name, (await self._source.piece(name)).data or b"")
+    async def node(self, name: Name) -> PbNode:
+        """What a block that is no raw one says. Raises as `entity`."""
+        return await self._parsed(name, (await self._source.piece(name)).data or b"")
+
+    async def _parsed(self, name: Name, data: bytes) -> PbNode:
+        try:
+            if len(data) <= SMALL_BYTES:
+                return parse_pb(data)
+            async with self._long_nodes:
+                return await asyncio.to_thread(parse_pb, data)
+        except InvalidError as error:
+            raise UnsupportedError(f"{name}: {error}") from None
 
 
-class _Walked:
-    """What a walk has seen already, and how long it is."""
-
-    def __init__(self, dups: bool) -> None:
-        self._dups = dups
-        self._sent: set[bytes] = set()
-        self._below: set[tuple[bytes, int, int]] = set()
-        """Nodes, and the part of each, below which everything was sent."""
-        self._steps = 0
-
-    def skips(self, visit: _Visit) -> bool:
-        """Whether nothing new is to come from a block on; counts it.
-
-        Raises:
-            BrokenDagError: when the walk is longer than any.
-        """
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise BrokenDagError(f"the DAG has more than {MAX_STEPS} blocks")
-        block = visit.name.block
-        if self._dups or isinstance(block, Inline) or visit.name.raw not in self._sent:
-            return False
-        return block.codec is Codec.RAW or visit.covers in self._below
-
-    def is_new(self, visit: _Visit) -> bool:
-        """Whether a block is to be sent; remembers it."""
-        block = visit.name.block
-        if self._dups or isinstance(block, Inline):
-            return True
-        if block.codec is not Codec.RAW:
-            self._below.add(visit.covers)
-        known = len(self._sent)
-        self._sent.add(visit.name.raw)
-        return len(self._sent) > known
+_Read = tuple[Piece, PbNode | None]
+"""A block, and the node that it is, where it is one that is looked into."""
 
 
 def _children(visit: _Visit, node: PbNode) -> Iterator[_Visit]:
@@ -319,18 +314,18 @@ def _children(visit: _Visit, node: PbNode) -> Iterator[_Visit]:
     """
     if visit.depth == MAX_DEPTH and node.links:
         raise BrokenDagError(f"the DAG is more than {MAX_DEPTH} blocks deep")
-    below = replace(visit, depth=visit.depth + 1)
+    depth, part = visit.depth + 1, visit.part
     if node.kind in (Kind.FILE, Kind.RAW):
         at = visit.at + len(node.data)
         for link, size in zip(node.links, node.sizes, strict=True):
-            if visit.part is None or (at < visit.part.stop and at + size > visit.part.start):
-                yield replace(below, name=_name(link), at=at, length=size)
+            if part is None or (size and at < part.stop and at + size > part.start):
+                yield _Visit(_name(link), visit.scope, depth, at, size, part, visit.blob)
             at += size
         return
     width = len(f"{max(node.fanout, 1) - 1:x}")
     for link in node.links:
         if visit.scope is Scope.ALL or (node.kind is Kind.SHARD and len(link.name) == width):
-            yield replace(below, name=_name(link), at=0, length=None, part=None, blob=None)
+            yield _Visit(_name(link), visit.scope, depth)
 
 
 def inline(block: Inline) -> Piece:
@@ -357,13 +352,6 @@ def _size(node: PbNode) -> int:
 def _check_length(visit: _Visit, length: int) -> None:
     if visit.length is not None and visit.length != length:
         raise BrokenDagError(f"{visit.name}: it has {length} bytes, its parent says {visit.length}")
-
-
-async def _parsed(name: Name, data: bytes) -> PbNode:
-    try:
-        return parse_pb(data) if len(data) <= _SLOW_BYTES else await asyncio.to_thread(parse_pb, data)
-    except InvalidError as error:
-        raise UnsupportedError(f"{name}: {error}") from None
 
 
 def _read(file: BlobFile, offset: int, length: int) -> bytes:

@@ -23,6 +23,8 @@ def read_varint(data: bytes | bytearray | memoryview, at: int = 0) -> tuple[int,
     Raises:
         InvalidError: when it has more than 9 bytes, or more than it needs.
     """
+    if at < len(data) and data[at] < 0x80:  # as almost all are
+        return data[at], at + 1
     number = 0
     for index in range(MAX_VARINT_BYTES):
         if at + index >= len(data):

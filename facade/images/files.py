@@ -67,11 +67,11 @@ def walk(blocks: Blocks, root: BlockName, size: int) -> Iterator[Visited]:
     """The blocks of a file, depth first, as often as they are linked to; of no more than `size` bytes.
 
     Raises:
-        InvalidError: when it is none, or goes on behind `size`, or is made of more blocks than a file of that size.
+        InvalidError: when it is none, or goes on behind `size`, or is made of more blocks than its bytes need.
         MismatchError: when a block does not hash to its name.
     """
     left = size
-    for each in _Walk(blocks, size).below(root):
+    for each in _Walk(blocks).below(root):
         left -= len(each.content)
         if left < 0:
             raise InvalidError(f"a file goes on behind the {size} bytes that it is said to have")
@@ -79,12 +79,13 @@ def walk(blocks: Blocks, root: BlockName, size: int) -> Iterator[Visited]:
 
 
 class _Walk:
-    """One reading of a file, and what it may still cost."""
+    """One reading of a file, and what it has cost; only the bytes that came say how long the file is."""
 
-    def __init__(self, blocks: Blocks, size: int) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._left = _FEW_BLOCKS + size // _SMALLEST_BYTES
-        self._left_bytes = 2 * size + _SPARE_BYTES
+        self._count = 0
+        self._bytes = 0
+        self._content = 0
 
     def below(self, root: BlockName) -> Iterator[Visited]:
         """Depth first; the links that wait are one list for each level."""
@@ -96,11 +97,13 @@ class _Walk:
                 continue
             data = self._take(block)
             if block.codec is Codec.RAW:
+                self._content += len(data)
                 yield Visited(block, data, data)
                 continue
             node = parse_pb(data)
             if node.kind not in (Kind.FILE, Kind.RAW):
                 raise InvalidError(f"a {node.kind.name.lower()} stands where a file is expected")
+            self._content += len(node.data)
             yield Visited(block, data, node.data)
             if len(waiting) >= DEEPEST:
                 raise InvalidError(f"a file is linked more than {DEEPEST} blocks deep")
@@ -108,9 +111,10 @@ class _Walk:
 
     def _take(self, block: BlockName) -> bytes:
         data = _verified(self._blocks, block)
-        self._left -= 1
-        self._left_bytes -= len(data)
-        if self._left < 0 or self._left_bytes < 0:
+        self._count += 1
+        self._bytes += len(data)
+        most = _FEW_BLOCKS + self._content // _SMALLEST_BYTES
+        if self._count > most or self._bytes > _SPARE_BYTES + 2 * self._content:
             raise InvalidError("a file is made of far more blocks than its bytes need")
         return data
 

@@ -15,7 +15,7 @@ from node.manifest import MAX_MANIFEST_BYTES
 MOST_WHOLE_BYTES: Final = 64 * 1024 * 1024
 """So much may the catalog keep of one layout; one whose leaves are no raw blocks, and that is larger, has more."""
 MOST_READ_BYTES: Final = 4 * MOST_WHOLE_BYTES
-_EACH_BYTES: Final = 128
+_EACH_BYTES: Final = 1024
 """What a block or an entry costs at least, however short it is."""
 
 

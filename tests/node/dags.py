@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from node.car import CarReader
+from node.car import BlockName, Inline
 from node.cid import Cid, Codec
 from node.dagpb import Kind
+from node.errors import NotFoundError
 from node.foreign import Whole
 from node.naming import Name
 from node.store import Store
+from node.traversal import Piece, inline
 from node.varint import varint
 from node.visibility import Proof
 from tests.node.contents import PUBLIC
@@ -60,16 +62,50 @@ def v0(block: Whole) -> bytes:
     return block.cid.raw[2:]
 
 
+def bomb() -> list[Whole]:
+    """Twenty nodes with ten links each to the next, the root first: 10^20 ways to the same leaf."""
+    blocks = [leaf(b"aaaa")]
+    for level in range(20):
+        size = 4 * 10**level
+        ten = [(blocks[-1].cid.raw, size)] * 10
+        blocks.append(file(ten) if size < 1 << 50 else directory({str(at): cid for at, (cid, _) in enumerate(ten)}))
+    return blocks[::-1]
+
+
+class Made:
+    """Blocks at hand, as `node.traversal.BlockSource`, which counts how often it was read, and how many bytes."""
+
+    def __init__(self, blocks: Iterable[Whole]) -> None:
+        self._blocks = {block.cid: block.data for block in blocks}
+        self.reads = 0
+        self.read_bytes = 0
+
+    async def piece(self, name: Name) -> Piece:
+        """Implements `BlockSource.piece`."""
+        if isinstance(name.block, Inline):
+            return inline(name.block)
+        data = await self.get(name.block)
+        return Piece(name, len(data), data)
+
+    async def get(self, cid: Cid) -> bytes:
+        """Implements `Blocks.block`."""
+        return self(cid)
+
+    def __call__(self, name: BlockName) -> bytes:
+        """As `facade.images.files.Blocks`."""
+        assert not isinstance(name, Inline)
+        if name not in self._blocks:
+            raise NotFoundError(f"{name}: not here")
+        self.reads += 1
+        self.read_bytes += len(self._blocks[name])
+        return self._blocks[name]
+
+    async def blob(self, name: Name) -> None:
+        """Implements `BlockSource.blob`."""
+
+
 async def keep(store: Store, *blocks: Whole, proof: Proof = PUBLIC) -> Name:
     """Keep a DAG whose root comes first."""
     await store.foreign.keep(blocks[0].cid, blocks)
     await store.foreign.finish(blocks[0].cid, proof)
     return Name(blocks[0].cid)
-
-
-def names_of(archive: bytes) -> list[Cid]:
-    """The blocks of a CAR in their order; each was verified."""
-    reader = CarReader()
-    sections = reader.feed(archive)
-    reader.finish()
-    return [section.name for section in sections if isinstance(section.name, Cid)]

@@ -1,5 +1,8 @@
 """dag-pb of other tools: what Kubo and others write is read, what nobody writes is refused."""
 
+import tracemalloc
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,8 @@ from node.unixfs import MAX_BLOCK_BYTES, Link, encode_node
 from node.varint import varint
 
 LEAF = Cid.of(b"hello world")
+MANY = 20_000
+"""More links than a short node has."""
 _NAMES = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
 
 
@@ -34,6 +39,27 @@ def test_the_empty_directory_is_the_one_that_everybody_knows() -> None:
 def test_a_directory_is_read_as_it_was_written_in_the_order_of_its_names(names: set[str], tsize: int) -> None:
     node = parse_pb(directory_block([DirEntry(name, LEAF, tsize) for name in names]))
     assert node.links == tuple(PbLink(LEAF, name, tsize) for name in sorted(names, key=str.encode))
+
+
+def test_the_links_of_a_long_node_take_no_memory_besides_it() -> None:
+    names = [f"{at:05}" for at in range(MANY)]
+    block = directory_block([DirEntry(name, LEAF, 1) for name in names])
+    tracemalloc.start()
+    try:
+        links = parse_pb(block).links
+        assert [link.name for link in islice(links, 3)] == names[:3]
+        assert tracemalloc.get_traced_memory()[1] < MAX_BLOCK_BYTES // 16
+    finally:
+        tracemalloc.stop()
+    assert len(links) == MANY
+    assert [link.name for link in links] == names
+    assert PbLink(LEAF, names[-1], 1) in links and PbLink(LEAF, "other", 1) not in links
+
+
+def test_a_link_of_a_long_node_that_is_none_is_found_at_once() -> None:
+    block = directory_block([DirEntry(f"{at:05}", LEAF, 1) for at in range(MANY)])
+    with pytest.raises(InvalidError, match="a link names no block"):
+        parse_pb(block.replace(field(1, LEAF.raw) + field(2, b"19999"), field(2, bytes(38) + b"19999")))
 
 
 def test_a_directory_that_fits_no_block_is_refused() -> None:

@@ -8,17 +8,18 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from node import serve
-from node.car import CarReader, header_naming
+from node import serve, traversal
+from node.car import header_naming
 from node.catalog import Visibility
 from node.cid import Cid, Codec
-from node.dagpb import Kind
+from node.dagpb import Kind, PbNode, parse_pb
 from node.digest import Digest
 from node.serve import gateway_routes
 from node.store import Store
 from node.unixfs import Dag
+from tests.node.archives import read_archive
 from tests.node.contents import MIB, PRIVATE, PUBLIC, content
-from tests.node.dags import directory, field, file, identity, keep, leaf, names_of, pb_node, shard
+from tests.node.dags import bomb, directory, field, file, identity, keep, leaf, pb_node, shard
 from tests.node.gateways import serving
 
 DATA = content(3 * MIB + 5)
@@ -66,7 +67,7 @@ async def read(client: aiohttp.ClientSession, path: str, **headers: str) -> tupl
 async def archive(client: aiohttp.ClientSession, path: str) -> list[Cid]:
     status, body, _ = await read(client, path)
     assert status == 200, body
-    return names_of(body)
+    return read_archive(body).cids
 
 
 async def test_the_archive_of_a_blob_has_its_blocks_in_order(
@@ -75,10 +76,9 @@ async def test_the_archive_of_a_blob_has_its_blocks_in_order(
     expected = [dag.root, *(dag.leaf(at).cid for at in range(4))]
     async with client.get(f"/ipfs/{dag.root}", headers=CAR) as answer:
         body = await answer.read()
-    assert names_of(body) == expected
-    reader = CarReader()
-    assert b"".join(section.data for section in reader.feed(body)[1:]) == DATA
-    assert reader.roots == (dag.root,)
+    found = read_archive(body)
+    assert (found.roots, found.cids) == ((dag.root,), expected)
+    assert b"".join(data for _, data in found.blocks[1:]) == DATA
     await read(client, f"/ipfs/{ABSENT}")
     assert sent == [len(body)]
 
@@ -224,6 +224,35 @@ async def test_an_archive_that_cannot_go_on_is_cut(client: aiohttp.ClientSession
     async with client.get(f"/ipfs/{root}", headers={"Range": f"bytes={2 * MIB}-"}) as answer:
         with pytest.raises(aiohttp.ClientError):
             await answer.read()
+
+
+async def test_a_bomb_of_duplicates_is_cut_soon(client: aiohttp.ClientSession, store: Store, sent: list[int]) -> None:
+    name = await keep(store, *bomb())
+    async with asyncio.timeout(60), client.get(f"/ipfs/{name}?format=car&car-dups=y") as answer:
+        with pytest.raises(aiohttp.ClientError):
+            await answer.read()
+    assert len(await archive(client, f"/ipfs/{name}?format=car")) == len(bomb())
+    assert sent[0] < 16 * MIB
+
+
+async def test_long_nodes_are_read_one_after_another(
+    client: aiohttp.ClientSession, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading: list[int] = []
+    most = [0]
+
+    def counted(block: bytes) -> PbNode:
+        reading.append(1)
+        most[0] = max(most[0], len(reading))
+        try:
+            return parse_pb(block)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(traversal, "parse_pb", counted)
+    name = await keep(store, directory({f"{at:05}": A.cid.raw for at in range(5000)}), A)
+    answers = await asyncio.gather(*(archive(client, f"/ipfs/{name}?format=car") for _ in range(6)))
+    assert (most, [len(answer) for answer in answers]) == ([1], [2] * 6)
 
 
 async def test_sizes_that_lie_end_an_answer_with_a_reason(client: aiohttp.ClientSession, store: Store) -> None:

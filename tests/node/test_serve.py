@@ -6,9 +6,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from node.car import Inline
 from node.catalog import Visibility
-from node.cid import Cid
+from node.cid import Cid, Codec
 from node.digest import Digest
+from node.naming import Name
 from node.serve import gateway_routes
 from node.store import Store
 from node.unixfs import Dag
@@ -16,6 +18,7 @@ from tests.node.contents import MIB, PRIVATE, PUBLIC, content
 from tests.node.gateways import serving
 
 DATA = content(3 * MIB + 5)
+INLINE = Name(Inline(Codec.RAW, b"hello"))
 RAW = {"Accept": "application/vnd.ipld.raw"}
 ABSENT = "bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64"
 
@@ -80,6 +83,41 @@ async def test_a_file_is_served_whole_and_in_part(client: aiohttp.ClientSession,
 async def test_a_head_says_how_long_it_is(client: aiohttp.ClientSession, dag: Dag) -> None:
     async with client.head(f"/ipfs/{dag.root}", headers={"Range": "bytes=10-19"}) as answer:
         assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(DATA)))
+
+
+@pytest.mark.parametrize("of", ["leaf", "root", "inline"])
+async def test_a_head_of_a_block_is_its_get_without_the_body(
+    client: aiohttp.ClientSession, dag: Dag, sent: list[int], of: str
+) -> None:
+    cid = {"leaf": dag.leaf(3).cid, "root": dag.root, "inline": INLINE}[of]
+    async with client.head(f"/ipfs/{cid}?format=raw") as head:
+        assert (head.status, await head.read(), sent) == (200, b"", [])
+    async with client.get(f"/ipfs/{cid}?format=raw") as answer:
+        assert head.headers["Content-Length"] == str(len(await answer.read()))
+    said = [{name: text for name, text in each.headers.items() if name != "Date"} for each in (head, answer)]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("of", ["leaf", "root", "inline"])
+async def test_a_block_that_the_client_has_is_not_sent_again(
+    client: aiohttp.ClientSession, dag: Dag, sent: list[int], of: str
+) -> None:
+    cid = {"leaf": dag.leaf(3).cid, "root": dag.root, "inline": INLINE}[of]
+    for known in (f'"{cid}.raw"', f'W/"{cid}.raw"', f'"x", "{cid}.raw"', "*"):
+        for method in ("GET", "HEAD"):
+            headers = {"If-None-Match": known}
+            async with client.request(method, f"/ipfs/{cid}?format=raw", headers=headers) as answer:
+                assert (answer.status, await answer.read()) == (304, b"")
+                assert answer.headers["Etag"] == f'"{cid}.raw"'
+    assert not sent
+    async with client.get(f"/ipfs/{cid}?format=raw", headers={"If-None-Match": f'"{cid}"'}) as answer:
+        assert answer.status == 200  # that is the file's, not the block's
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "POST", "PUT", "DELETE", "PATCH"])
+async def test_only_get_and_head_are_answered(client: aiohttp.ClientSession, dag: Dag, method: str) -> None:
+    async with client.request(method, f"/ipfs/{dag.root}?format=raw") as answer:
+        assert (answer.status, set(answer.headers["Allow"].split(","))) == (405, {"GET", "HEAD"})
 
 
 async def test_a_range_outside_is_416(client: aiohttp.ClientSession, dag: Dag) -> None:

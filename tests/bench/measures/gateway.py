@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
-from node.car import CarReader
 from node.cid import Cid, Codec
 from tests.bench.content import MIB, UpstreamStorage
 from tests.bench.context import Bench
@@ -15,6 +14,7 @@ from tests.bench.pull import Puller
 from tests.bench.rows import Aim, MeasureError, Outcome, Row
 from tests.bench.servers import NAMESPACE, Server, docker_registry, layermesh
 from tests.bench.wire import Wire
+from tests.node.archives import read_archive
 
 _BLOB_BYTES = 512 * MIB
 _LIMIT_S = 60
@@ -60,11 +60,8 @@ def _cid(node: Server, digest: str) -> str:
 
 def _leaves(node: Server, root: str) -> list[Cid]:
     """The leaves that the archive has, each of which was verified."""
-    reader, names = CarReader(), []
-    for piece in _pieces(node, root):
-        names += [section.name for section in reader.feed(piece) if isinstance(section.name, Cid)]
-    reader.finish()
-    return [name for name in names if name.codec is Codec.RAW]
+    archive = read_archive(b"".join(map(bytes, _pieces(node, root))))
+    return [cid for cid in archive.cids if cid.codec is Codec.RAW]
 
 
 def _archive(node: Server, root: str) -> float:

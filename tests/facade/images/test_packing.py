@@ -14,11 +14,11 @@ from facade.images.contracts import Body, Files
 from facade.images.packing import pack, partial_of
 from facade.images.taking import Known, dag_of
 from facade.images.tree import Path, Tree
-from node.car import CarReader
 from node.errors import FullError, InvalidError, MismatchError, UnreachableError
 from node.unixfs import LEAF_BYTES
 from tests.facade.images.layouts import Nothing
 from tests.fakes.images import make_bytes
+from tests.node.archives import read_archive
 
 BIG = ("big",)
 FILES = {
@@ -63,11 +63,9 @@ def packed(file: FilePath, files: Files | None = None) -> int:
 
 def test_a_car_has_the_blocks_of_the_tree_in_order(tmp_path: FilePath) -> None:
     packed(tmp_path / "x.car")
-    reader = CarReader()
-    sections = reader.feed((tmp_path / "x.car").read_bytes())
-    reader.finish()
-    assert reader.roots == (TREE.root,)
-    assert [section.name for section in sections] == [block.cid for block in TREE.blocks()]
+    found = read_archive((tmp_path / "x.car").read_bytes())
+    assert found.roots == (TREE.root,)
+    assert found.cids == [block.cid for block in TREE.blocks()]
     assert not partial_of(tmp_path / "x.car").exists()
 
 
