@@ -15,7 +15,7 @@ from node.repositories import TagSeen
 from node.store import Store
 from node.visibility import Visibility
 from tests.cluster.machine import FAST, REPOSITORY, machine, until
-from tests.fakes.peer import FakePeer, fake_peer
+from tests.fakes.peer import FakePeer, dag_of, fake_peer
 
 BLOB = random.Random(1).randbytes(5 * 1024 * 1024 + 77)
 SECRET = b"a secret that all of this cluster know"
@@ -66,6 +66,24 @@ async def test_a_blob_is_found_by_its_root_where_that_was_wanted(tmp_path: Path)
         await a.store.drop(digest)
         await b.holders(digest, 0)
         assert b.cluster.rooted(holder.cid) == {}
+
+
+async def test_the_gateway_answers_from_what_is_here_and_asks_no_peer(tmp_path: Path) -> None:
+    peer = FakePeer()
+    async with (
+        fake_peer(peer),
+        machine(tmp_path / "a", "a", peer.url) as node,
+        aiohttp.ClientSession(node.url) as client,
+    ):
+        root = peer.hold(BLOB)
+        await node.holders(Digest.of(BLOB))
+        leaf = dag_of(BLOB).leaf(1).cid
+        for path in (f"{root}", f"{root}?format=raw", f"{root}?format=car", f"{leaf}?format=raw", f"{root}/name"):
+            for method in ("GET", "HEAD"):
+                async with client.request(method, f"/ipfs/{path}") as answer:
+                    assert answer.status == 404, path
+        assert peer.bodies == 0
+        assert not [request for request in peer.requests if "/ipfs/" in request]
 
 
 async def test_private_blobs_and_strangers_eyes(tmp_path: Path) -> None:

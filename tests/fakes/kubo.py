@@ -70,6 +70,10 @@ class FakeKubo:
         """The leaves of a file that it has."""
         return [cid for cid in self._below(root) if cid.codec is Codec.RAW]
 
+    def _size(self, root: Cid) -> int:
+        is_leaf = root.codec is Codec.RAW
+        return len(self.blocks[root]) if is_leaf else parse_node(self.blocks[root]).file_size
+
     def _below(self, root: Cid) -> list[Cid]:
         found = [root]
         if root.codec is Codec.DAG_PB and root in self.blocks:
@@ -95,7 +99,7 @@ class FakeKubo:
         if self.faults.html:
             return web.Response(text=HTML, content_type="text/html")
         if self.authorization is not None and request.headers.get("Authorization") != self.authorization:
-            return web.Response(status=403, text="Kubo RPC Access Denied: the request has no valid authorization")
+            return web.Response(status=403, text="Kubo RPC Access Denied: Please provide a valid authorization token")
         method = getattr(self, "_" + command.replace("/", "_"), None)
         if method is None:
             return web.Response(status=404, text="404 page not found")
@@ -110,8 +114,10 @@ class FakeKubo:
         return _json({"ID": self.peer_id, "Addresses": [f"/ip4/127.0.0.1/tcp/{port}/p2p/{self.peer_id}"]})
 
     async def _config(self, request: web.Request) -> web.Response:
-        value = {"Addresses.Gateway": f"/ip4/127.0.0.1/tcp/{self.gateway.port}"}.get(request.query["arg"])
-        return _json({"Key": request.query["arg"], "Value": value})
+        key = request.query["arg"]
+        if key != "Addresses.Gateway":
+            return _error(f'failed to get config value: "{key} not found"')
+        return _json({"Key": key, "Value": f"/ip4/127.0.0.1/tcp/{self.gateway.port}"})
 
     async def _add(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -142,13 +148,15 @@ class FakeKubo:
 
     async def _block_get(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"])
+        if _is_true(request, "offline") and cid not in self.blocks:
+            return _error(_MISSING.format(cid))
         block = await self._obtain(cid)
         if block is None:  # it is looked for, and nobody has it
             await self.released.wait()
             return _error("context deadline exceeded")
         if cid == self.faults.wrong_leaf:
             block = bytes(len(block))
-        return web.Response(body=block, content_type="application/octet-stream")
+        return web.Response(body=block, content_type="application/vnd.ipld.raw")
 
     async def _block_stat(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"])
@@ -161,7 +169,8 @@ class FakeKubo:
         cid = Cid.parse(request.query["arg"].removeprefix("/ipfs/"))
         if cid not in self.blocks:
             return _error(_MISSING.format(cid))
-        return _json({"Hash": str(cid), "Local": all(each in self.blocks for each in self._below(cid))})
+        is_local = all(each in self.blocks for each in self._below(cid))
+        return _json({"Hash": str(cid), "Size": self._size(cid), "Type": "file", "Local": is_local})
 
     async def _pin_ls(self, request: web.Request) -> web.StreamResponse:
         if "arg" in request.query:
@@ -267,8 +276,7 @@ class FakeKubo:
 
     async def _file(self, request: web.Request, root: Cid) -> web.StreamResponse:
         leaves = self.leaves(root)
-        size = sum(link.file_bytes for link in parse_node(self.blocks[root]).links) if root not in leaves else None
-        size = len(self.blocks[root]) if size is None else size
+        size = self._size(root)
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
         start = int(found[1]) if found else 0
         stop = min(int(found[2]) + 1, size) if found and found[2] else size
