@@ -63,6 +63,8 @@ class Growing:
         self._proven = False
         """Whether leaves of the DAG that is trusted need no digest besides: this node knows the whole by its root."""
         self._placing = 0
+        self._placed: set[int] = set()
+        """Where leaves of the DAG that is trusted were written."""
         self._lock = Lock()
         self._tell = tell = Nudge(self._settle)
         self._writing = Errand(workers.disk, self._write, tell)
@@ -179,6 +181,10 @@ class Growing:
                 self._recent.add(offset, leaf)
         except OSError as error:
             raise self._full(error) from None
+        else:
+            with self._lock:
+                if self._trusted is dag:
+                    self._placed.add(offset)
         finally:
             with self._lock:
                 self._placing -= 1
@@ -189,11 +195,11 @@ class Growing:
         """A leaf was placed.
 
         Raises:
-            MismatchError: when nobody is trusted any more.
+            MismatchError: when it is none of the DAG that is trusted now.
             LayermeshError: the failure that ended this attempt.
         """
         self.check()
-        if self._trusted is None:
+        if offset not in self._placed:
             raise MismatchError(f"{self._digest}: a leaf came of a DAG that is not trusted any more")
         self._claimed.add(offset, offset + length)
         self._put_bytes += length
@@ -215,7 +221,7 @@ class Growing:
             raise MismatchError(f"{self._digest}: bytes up to {stop} came, but its size is {self.size}")
         if offset % LEAF_BYTES or (stop % LEAF_BYTES and stop != self.size):
             self._distrust()  # sources that verify leaves write whole leaves
-        self._proven = False  # those that threads do not write are promised, not proved
+        self._prove_no_longer()  # leaves that threads do not write are promised, not proved
         frozen = data if isinstance(data, bytes) else bytes(data)
         for start, end in self._claimed.gaps(offset, stop):
             self._claimed.add(start, end)
@@ -270,11 +276,18 @@ class Growing:
     def _over(self) -> bool:
         return self.ended or self.failure is not None
 
+    def _prove_no_longer(self) -> None:
+        """From the first byte on all is hashed for the digest; nobody waits for what came long before."""
+        self._catching_up |= self._proven
+        self._proven = False
+
     def _distrust(self) -> None:
         if self._trusted is None:
             return
+        self._prove_no_longer()
         with self._lock:
-            self._trusted, self._proven = None, False
+            self._trusted = None
+            self._placed.clear()
             if self._placing:  # a leaf would land on bytes that somebody else brings, and that are hashed by then
                 self.failure = MismatchError(f"{self._digest}: two sources wrote at once")
         self._recent.clear()  # leaves that never landed are among it: others' bytes may take their place in the file

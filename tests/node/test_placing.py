@@ -2,14 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from node.blobs import Ingest
 from node.digest import Digest
 from node.errors import FullError, MismatchError
+from node.hashing import DigestPass, Piece
 from node.source import LeafWriter
 from node.store import Store, open_store
 from node.unixfs import LEAF_BYTES, Dag, build_dag
@@ -143,6 +145,21 @@ async def known(store: Store, data: bytes = DATA) -> None:
     await store.drop(Digest.of(data))
 
 
+@pytest.fixture
+def slow_hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Hashes wait for the digest while this is not set."""
+    may, take = Event(), DigestPass.take
+    may.set()
+
+    def waiting(self: DigestPass, piece: Piece) -> None:
+        may.wait(20)
+        take(self, piece)
+
+    monkeypatch.setattr(DigestPass, "take", waiting)
+    yield may
+    may.set()
+
+
 def hashed(ingest: Ingest) -> int:
     return ingest._growing._digest_pass.done
 
@@ -199,6 +216,42 @@ async def test_what_no_thread_placed_is_hashed_though_its_leaves_are_promised(st
         with pytest.raises(MismatchError, match="hash to something else"):
             await ingest.write(5 * MIB, bytes(7))
             await ingest.commit()
+
+
+@pytest.mark.parametrize("again", [Ingest.restart, lambda ingest: None], ids=["restart", "another DAG"])
+async def test_a_late_word_of_a_leaf_counts_for_nothing_once_others_are_trusted(
+    store: Store, again: Callable[[Ingest], None]
+) -> None:
+    await known(store)
+    async with store.ingest(wanted(DATA)) as ingest:
+        other = bytes(len(DATA))
+        old = await trusted(ingest, other)
+        await asyncio.to_thread(old, 0, memoryview(other)[:MIB])
+        again(ingest)
+        place = await trusted(ingest)
+        with pytest.raises(MismatchError, match="not trusted any more"):
+            await ingest.landed(0, MIB)
+        for index in range(6):
+            await put_leaf(ingest, place, index)
+        await ingest.commit()
+    async with store.read(Digest.of(DATA)) as blob:
+        assert os.pread(blob.fileno(), len(DATA), 0) == DATA
+
+
+async def test_nobody_waits_until_what_was_proved_is_hashed(store: Store, slow_hashing: Event) -> None:
+    """Another source goes on behind far more than may lag: it is hashed beside."""
+    data = content(40 * MIB)
+    await known(store, data)
+    async with store.ingest(wanted(data)) as ingest, asyncio.timeout(20):
+        place = await trusted(ingest, data)
+        for index in range(39):
+            await put_leaf(ingest, place, index, data)
+        slow_hashing.clear()
+        ingest.expect(len(data))
+        await ingest.write(39 * MIB, data[39 * MIB : 39 * MIB + 10])
+        slow_hashing.set()
+        await ingest.write(39 * MIB + 10, data[39 * MIB + 10 :])
+        await ingest.commit()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small tmpfs: run the tests as root")
