@@ -34,9 +34,11 @@ class HasFileno(Protocol):
 
 
 class Sender(Protocol):
-    """Sends a part of a file to a client. `sent` says afterwards how many bytes were handed over."""
+    """Sends a part of a file to a client."""
 
-    sent: int
+    @property
+    def sent(self) -> int:
+        """How many bytes were handed over, so far; afterwards, all of them."""
 
     async def run(self) -> None:
         """Send.
@@ -66,11 +68,16 @@ class FileCopier:
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[None]], file: HasFileno, start: int, count: int) -> None:
-        self.sent = 0
+        self._sent = 0
         self._write = write
         self._file = file
         self._start = start
         self._count = count
+
+    @property
+    def sent(self) -> int:
+        """See `Sender`."""
+        return self._sent
 
     async def run(self) -> None:
         """Send.
@@ -87,21 +94,27 @@ class FileCopier:
             if not piece:
                 return
             await self._write(piece)
-            self.sent += len(piece)
+            self._sent += len(piece)
 
 
 class FileSender:
     """Sends `count` bytes of a file, from `start` on, over a plain TCP transport that nobody else writes to meanwhile.
 
-    `sent` says afterwards how many are with the kernel; fewer than `count` at the end means that the file ended.
+    `sent` says how many are with the kernel; fewer than `count` at the end means that the file ended.
     """
 
     def __init__(self, transport: asyncio.Transport, file: HasFileno, start: int, count: int) -> None:
-        self.sent = 0
+        self._sent = 0
+        self._body: _Body | None = None
         self._transport = transport
         self._file = file
         self._start = start
         self._count = count
+
+    @property
+    def sent(self) -> int:
+        """See `Sender`."""
+        return self._sent + (self._body.sent if self._body else 0)
 
     async def run(self) -> None:
         """Send.
@@ -131,7 +144,7 @@ class FileSender:
         """What the socket takes without waiting; the first bytes of a body are better out than queued."""
         piece = min(self._left, _BY_THREAD_BYTES)
         try:
-            self.sent += os.sendfile(connection.fileno(), self._file.fileno(), self._start, piece)
+            self._sent += os.sendfile(connection.fileno(), self._file.fileno(), self._start, piece)
         except BlockingIOError:
             return
 
@@ -139,7 +152,7 @@ class FileSender:
         loop, file = asyncio.get_running_loop(), self._file
         position = self._start + self.sent
         try:
-            self.sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
+            self._sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
         except asyncio.SendfileNotAvailableError:  # said of every error before the first byte
             raise ConnectionResetError("the client has gone") from None
 
@@ -159,7 +172,7 @@ class FileSender:
         except OSError:
             os.close(descriptor)
             raise
-        body = _Body(own, descriptor, self._start + self.sent, self._left)
+        self._body = body = _Body(own, descriptor, self._start + self.sent, self._left)
         _cork(connection, True)
         try:
             await turns.take(body)
@@ -170,7 +183,6 @@ class FileSender:
         finally:
             _cork(connection, False)
             body.abandon()
-            self.sent += body.sent
 
 
 def _cork(connection: socket.socket, full: bool) -> None:

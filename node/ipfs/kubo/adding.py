@@ -6,7 +6,8 @@ the CID that it returns says what was added.
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -16,7 +17,7 @@ from node.cid import Cid
 from node.errors import InvalidError, UnreachableError
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.rpc import ANSWER_S, Rpc
-from node.sending import HasFileno, file_sender
+from node.sending import HasFileno, Sender, file_sender
 
 CHUNKER: Final = "size-1048576"
 PROFILE: Final[Mapping[str, str]] = {
@@ -39,8 +40,8 @@ PROFILE: Final[Mapping[str, str]] = {
 }
 """Every option of `add` that the CID, or where the bytes go, depends on; they win over the daemon's own settings."""
 SHORT: Final = "the file is shorter than it was"
-_PIECE_BYTES: Final = 4 * 1024 * 1024
-"""So much the daemon must take within the time that it may take nothing."""
+_LOOKS: Final = 20
+"""So often it is looked whether it took something, within the time that it may take nothing."""
 STALL_S: Final = 10.0
 SETTLE_S: Final = 60.0
 """How long the daemon may take behind the last byte, to write what it had not written yet."""
@@ -92,7 +93,7 @@ async def _upload(rpc: Rpc, file: HasFileno, size: int, options: Mapping[str, st
 
 
 class _Body(aiohttp.Payload):
-    """The multipart body, whose file the kernel sends; each piece that the daemon takes gives it time for the next."""
+    """The multipart body, whose file the kernel sends; whatever the daemon takes gives it time for more."""
 
     def __init__(self, file: HasFileno, size: int, limit: asyncio.Timeout, stall_s: float) -> None:
         boundary = secrets.token_hex(16)
@@ -114,16 +115,32 @@ class _Body(aiohttp.Payload):
         """Send it; aiohttp calls this once the connection is there."""
         assert isinstance(writer.transport, asyncio.Transport), "a request is written over its connection"
         await writer.write(self._head)
-        for at in range(0, self._file_size, _PIECE_BYTES):
-            count = min(_PIECE_BYTES, self._file_size - at)
-            sender = file_sender(writer.transport, writer.write, self._file, at, count)
+        sender = file_sender(writer.transport, writer.write, self._file, 0, self._file_size)
+        with self._giving_time(sender):
             await sender.run()
-            if sender.sent < count:
-                self.is_short = True
-                raise UnreachableError(SHORT)
-            self._give(self._stall_s)
+        if sender.sent < self._file_size:
+            self.is_short = True
+            raise UnreachableError(SHORT)
         self._give(SETTLE_S)
         await writer.write(self._tail)
+
+    @contextmanager
+    def _giving_time(self, sender: Sender) -> Iterator[None]:
+        loop, seen = asyncio.get_running_loop(), 0
+        looking: asyncio.Handle
+
+        def look() -> None:
+            nonlocal seen, looking
+            if sender.sent > seen:
+                seen = sender.sent
+                self._give(self._stall_s)
+            looking = loop.call_later(self._stall_s / _LOOKS, look)
+
+        looking = loop.call_soon(look)
+        try:
+            yield
+        finally:
+            looking.cancel()
 
     def _give(self, more_s: float) -> None:
         self._limit.reschedule(asyncio.get_running_loop().time() + more_s)
