@@ -4,13 +4,13 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path as FilePath
 from typing import IO, Final
 
 from facade.images.contracts import Files
-from facade.images.packing import LEFT, PARTIAL, check_plain, open_plain, partial_of
+from facade.images.packing import LEFT, check_plain, open_plain, partial_of
 from facade.images.tree import Path
 from node.digest import Digest
 from node.errors import FullError, InvalidError, MismatchError, UnreachableError
@@ -144,9 +144,8 @@ def unpack(
                 else:
                     _write_blob(path, digest, size, files, told)
         _write(folder / INDEX_FILE, index)
-        _forget_partials({folder.joinpath(*blob_path(digest)).parent for digest in blobs})
     except OSError as error:
-        raise FullError(f"{folder}: it cannot be written: {error.strerror or error}") from None
+        raise FullError(f"{error.filename or folder}: it cannot be written: {error.strerror or error}") from None
 
 
 def _make_folders(top: FilePath, folder: FilePath) -> None:
@@ -222,11 +221,3 @@ def _write(path: FilePath, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _forget_partials(folders: Iterable[FilePath]) -> None:
-    """Remove what earlier runs left of blobs that are not wanted any more."""
-    for folder in folders:
-        for left in folder.glob(f".*{PARTIAL}"):
-            if left.is_file():
-                left.unlink()

@@ -16,12 +16,11 @@ from node.errors import FullError, InvalidError, MismatchError, UnreachableError
 from node.unixfs import LEAF_BYTES
 
 LEFT: Final = "run the same command again to go on"
-PARTIAL: Final = ".partial"
 
 
 def partial_of(file: FilePath) -> FilePath:
     """Where a file is while it is not whole."""
-    return file.with_name(f".{file.name}{PARTIAL}")
+    return file.with_name(f".{file.name}.partial")
 
 
 def pack(tree: Tree, files: Files, file: FilePath, told: Callable[[int], None]) -> int:
