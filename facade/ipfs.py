@@ -295,7 +295,7 @@ def _gave_wrong(kubo: OnDaemon, cid: Cid, why: str) -> None:
 
 def _faults(kubo: OnDaemon, cid: Cid) -> Faults:
     return Faults(
-        failed=lambda source, reason: None,
+        failed=lambda source, reason: log.info("kubo did not give a file", cid=str(cid), why=reason),
         lied=lambda source, reason: _gave_wrong(kubo, cid, reason),
         lacks=lambda source: None,
         received=lambda source, size_bytes: None,

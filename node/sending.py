@@ -27,6 +27,14 @@ _IDLE_S: Final = 0.005
 _COPY_BYTES: Final = 256 * 1024
 
 
+class FileError(ConnectionAbortedError):
+    """The file itself cannot be read; `why` is what the system says of it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the file cannot be read: {why}")
+        self.why = why
+
+
 class HasFileno(Protocol):
     """An open file."""
 
@@ -44,6 +52,7 @@ class Sender(Protocol):
         """Send.
 
         Raises:
+            FileError: when the file cannot be read.
             ConnectionError: when the client went away.
         """
 
@@ -83,14 +92,15 @@ class FileCopier:
         """Send.
 
         Raises:
-            ConnectionError: when the client went away, or the file cannot be read.
+            FileError: when the file cannot be read.
+            ConnectionError: when the client went away.
         """
         while self.sent < self._count:
             wanted = min(_COPY_BYTES, self._count - self.sent)
             try:
                 piece = await asyncio.to_thread(os.pread, self._file.fileno(), wanted, self._start + self.sent)
             except OSError as error:
-                raise ConnectionResetError(f"the file cannot be read: {error.strerror}") from None
+                raise FileError(f"{error.strerror}") from None
             if not piece:
                 return
             await self._write(piece)
@@ -120,7 +130,8 @@ class FileSender:
         """Send.
 
         Raises:
-            ConnectionError: when the client went away, or the file cannot be read or kept open.
+            FileError: when the file cannot be read.
+            ConnectionError: when the client went away, or the file cannot be kept open.
         """
         connection: socket.socket = self._transport.get_extra_info("socket")
         try:
@@ -134,6 +145,7 @@ class FileSender:
         except ConnectionError:
             raise
         except OSError as error:
+            await self._try_file()
             raise ConnectionAbortedError(f"the file cannot be sent: {error.strerror}") from None
 
     @property
@@ -154,7 +166,15 @@ class FileSender:
         try:
             self._sent += await loop.sendfile(self._transport, file, position, self._left, fallback=False)  # type: ignore[arg-type]  # fileno() is all it needs
         except asyncio.SendfileNotAvailableError:  # said of every error before the first byte
+            await self._try_file()
             raise ConnectionResetError("the client has gone") from None
+
+    async def _try_file(self) -> None:
+        """Raises: FileError, when it is the file that could not go on."""
+        try:
+            await asyncio.to_thread(os.pread, self._file.fileno(), 1, self._start + self.sent)
+        except OSError as error:
+            raise FileError(f"{error.strerror}") from None
 
     async def _drained(self) -> None:
         """The head of the answer goes first."""

@@ -43,7 +43,7 @@ async def read_json(request: web.Request, kind: type[_Asked]) -> _Asked:
             raise InvalidError(f"the body has more than {_MOST_JSON_BYTES} bytes")
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidError(f"the body: {error}") from None
 
 

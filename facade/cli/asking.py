@@ -101,7 +101,7 @@ def refused(status: int, message: str) -> LayermeshError:
 def _answer(admin: Address, status: int, body: bytes) -> Any:
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise UnreachableError(f"what answers at {admin} is no layermesh node; name its address with --admin") from None
     if status == 200:
         return answer

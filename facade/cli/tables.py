@@ -15,6 +15,7 @@ from facade.registry.access import Pattern
 from facade.settings import Address
 from facade.upstream.tags import TagPolicy
 from node.errors import InvalidError
+from node.hosts import is_host
 from node.ipfs.kubo.endpoint import Client, parse_rpc
 
 _NETWORKS: Final = "embedded, kubo=URL or ipfshttpclient=URL"
@@ -36,7 +37,8 @@ class Url(str):
         """
         try:
             parts = urlsplit(text)
-            fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            host = parts.hostname or ""
+            fine = parts.scheme in ("http", "https") and host and is_host(host) and parts.port != 0
         except ValueError:
             fine = False
         if not fine:

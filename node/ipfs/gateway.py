@@ -26,12 +26,19 @@ _PROBE_S: Final = 2.0
 _UNLIMITED: Final = aiohttp.ClientTimeout(total=None)
 
 
+class AnswerError(MismatchError):
+    """An answer of another shape than was asked for; it says nothing of the bytes that the gateway has."""
+
+
 class GatewayClient:
     """Reads blocks and file ranges from gateways; which one is said with each call.
 
     `answer_s` bounds the wait for a connection and an answer's head; redirects are not followed. `proxy` names the one
     that leads to a URL. `tls`, where an https gateway is asked, judges its certificate; without it the system's
     authorities do.
+
+    `own`: they are the gateways of who asks. What spoils an answer on its way is no lie of theirs: `UnreachableError`
+    takes the place of `AnswerError`.
     """
 
     def __init__(
@@ -40,10 +47,12 @@ class GatewayClient:
         *,
         answer_s: float = 5.0,
         proxy: Callable[[URL], URL | None] = lambda _url: None,
+        own: bool = False,
     ) -> None:
         self._session = session
         self._answer_s = answer_s
         self._proxy = proxy
+        self._own = own
         self._buffers = Buffers()
         self._receiving = 0
 
@@ -70,7 +79,7 @@ class GatewayClient:
             async for piece in _pieces(answer, stall_s):
                 data += piece
                 if len(data) > MAX_BLOCK_BYTES:
-                    raise MismatchError(f"{url}: the block has more than {MAX_BLOCK_BYTES} bytes")
+                    raise AnswerError(f"{url}: the block has more than {MAX_BLOCK_BYTES} bytes")
         block = bytes(data)
         if Cid.of(block, cid.codec) != cid:
             raise MismatchError(f"{url}: the block's bytes hash to something else")
@@ -104,7 +113,7 @@ class GatewayClient:
                 useful = piece[max(start - at, 0) : stop - at]
                 at += len(piece)
                 if answer.status == 206 and at > stop:
-                    raise MismatchError(f"{url}: more bytes came than were asked for")
+                    raise AnswerError(f"{url}: more bytes came than were asked for")
                 if useful:
                     yield useful
                 if at >= stop and answer.status == 200:
@@ -136,7 +145,7 @@ class GatewayClient:
             _expect(answer, url, 200, 206)
             at = _begin(answer, url, start, stop)
             if answer.status == 206 and answer.content_length != stop - start:
-                raise MismatchError(f"{url}: {answer.content_length} bytes come, {stop - start} were asked for")
+                raise AnswerError(f"{url}: {answer.content_length} bytes come, {stop - start} were asked for")
             if answer.content_length is None:
                 raise UnreachableError(f"{url}: it does not say how long its answer is")
             self._receiving += 1
@@ -207,12 +216,16 @@ class GatewayClient:
                     proxy=self._proxy(url),
                     ssl=tls or True,
                 )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # the last: of what is no host name
             raise UnreachableError(f"{url}: {_said(error)}") from None
         try:
             yield answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"{url}: {_said(error)}") from None
+        except AnswerError as error:
+            if self._own:
+                raise UnreachableError(str(error)) from None
+            raise
         finally:
             _close(answer)
 
@@ -224,7 +237,7 @@ def _url(base_url: URL, cid: str) -> URL:
 def _expect(answer: aiohttp.ClientResponse, url: URL, *statuses: int) -> None:
     if answer.status in statuses:
         if answer.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-            raise MismatchError(f"{url}: the body is encoded though identity was asked for")
+            raise AnswerError(f"{url}: the body is encoded though identity was asked for")
         return
     if 400 <= answer.status < 500 and answer.status != 429:
         raise NotFoundError(f"{url}: answered {answer.status}")
@@ -243,7 +256,7 @@ def _begin(answer: aiohttp.ClientResponse, url: URL, start: int, stop: int) -> i
         return 0
     found = _CONTENT_RANGE.fullmatch(answer.headers.get(hdrs.CONTENT_RANGE, ""))
     if found is None or (int(found[1]), int(found[2])) != (start, stop - 1):
-        raise MismatchError(f"{url}: another range came than was asked for")
+        raise AnswerError(f"{url}: another range came than was asked for")
     return start
 
 

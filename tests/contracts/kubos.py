@@ -24,6 +24,8 @@ DATA = content(3 * MIB + 7, "kubo")
 DAG = dag_of(DATA)
 CUT = dag_of(DATA[:MIB])
 HANGS_S = 0.3
+NOWHERE = {"offline": "true", "type": "recursive"}
+"""How it is asked about what is nowhere; commands that do not know a type ignore it."""
 _HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="blob"\r\n\r\n'
 
 
@@ -126,6 +128,13 @@ class KuboContract:
     async def test_what_is_not_pinned_is_said_so(self, daemon: Daemon) -> None:
         assert "is not pinned" in await daemon.refusal("pin/ls", arg=str(DAG.root), type="recursive", names="true")
         assert "not pinned or" in await daemon.refusal("pin/rm", arg=str(DAG.root))
+
+    async def test_what_is_nowhere_is_neither_looked_for_nor_pinned_offline(self, daemon: Daemon) -> None:
+        for command, where in (("block/stat", ""), ("block/get", ""), ("files/stat", "/ipfs/"), ("pin/add", "")):
+            said = await daemon.refusal(command, arg=f"{where}{DAG.root}", **NOWHERE)
+            assert "was not found locally (offline)" in said
+        assert "is not pinned" in await daemon.refusal("pin/ls", arg=str(DAG.root), **NOWHERE)
+        assert "not pinned or" in await daemon.refusal("pin/rm", arg=str(DAG.root), **NOWHERE)
 
     async def test_a_pin_of_what_nobody_has_tells_progress_and_no_end(self, daemon: Daemon) -> None:
         with pytest.raises(TimeoutError):

@@ -43,6 +43,8 @@ class FakeKubo:
     peerings: dict[str, list[str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """The commands that its RPC was sent, and the paths that its gateway was."""
+    examined: list[Cid] = field(default_factory=list)
+    """The files of which it was asked whether every block is there."""
     from_swarm: int = 0
     """Bytes of blocks that came from others."""
     rpc: URL = field(default_factory=URL)
@@ -167,6 +169,7 @@ class FakeKubo:
 
     async def _files_stat(self, request: web.Request) -> web.Response:
         cid = Cid.parse(request.query["arg"].removeprefix("/ipfs/"))
+        self.examined.append(cid)
         if cid not in self.blocks:
             return _error(_MISSING.format(cid))
         is_local = all(each in self.blocks for each in self._below(cid))
@@ -185,6 +188,8 @@ class FakeKubo:
     async def _pin_add(self, request: web.Request) -> web.StreamResponse:
         cid = Cid.parse(request.query["arg"])
         tells = _is_true(request, "progress")
+        if _is_true(request, "offline") and cid not in self.blocks:
+            return _error("pin: " + _MISSING.format(cid))
         if self.faults.full and not tells:
             return _error(FULL)
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -275,6 +280,8 @@ class FakeKubo:
         return block
 
     async def _file(self, request: web.Request, root: Cid) -> web.StreamResponse:
+        if self.faults.encoded:
+            return web.Response(status=206, body=b"??", headers={"Content-Encoding": "gzip"})
         leaves = self.leaves(root)
         size = self._size(root)
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))

@@ -42,6 +42,8 @@ class KuboFaults:
     """Once a body gave so many bytes, everything that is not pinned is gone, and what it reads from as well."""
     gone_after: int | None = None
     """Once a body gave so many bytes, it is `gone`, and that body cut."""
+    encoded: bool = False
+    """Files come encoded from its gateway, though that was not asked for."""
     gone: bool = False
     """Every connection is cut."""
     slow_behind: tuple[int, float] | None = None

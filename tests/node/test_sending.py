@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from node.sending import FileSender
+from node.sending import FileCopier, FileError, FileSender
 
 MIB = 1024 * 1024
 SIZES = (0, 1, MIB, MIB + 1, 40 * MIB)
@@ -93,8 +93,9 @@ async def test_a_client_that_leaves_ends_the_sending(tmp_path: Path) -> None:
             sending = asyncio.ensure_future(FileSender(transport, file, 0, 40 * MIB).run())
             await _read(client, MIB)
             client.close()
-            with pytest.raises(ConnectionError):
+            with pytest.raises(ConnectionError) as caught:
                 await asyncio.wait_for(sending, 10)
+            assert not isinstance(caught.value, FileError)
 
 
 async def test_a_client_that_leaves_before_the_first_byte_went_ends_the_sending(tmp_path: Path) -> None:
@@ -107,8 +108,9 @@ async def test_a_client_that_leaves_before_the_first_byte_went_ends_the_sending(
             sending = asyncio.ensure_future(FileSender(transport, file, 0, MIB).run())
             await asyncio.sleep(0)
             client.close()
-            with pytest.raises(ConnectionError):
+            with pytest.raises(ConnectionError) as caught:
                 await asyncio.wait_for(sending, 10)
+            assert not isinstance(caught.value, FileError)
 
 
 async def test_sending_that_is_cancelled_leaves_no_thread_behind(tmp_path: Path) -> None:
@@ -131,6 +133,19 @@ async def test_a_file_that_ended_early_is_told_by_what_was_sent(tmp_path: Path) 
             sender = FileSender(transport, file, 0, 9 * MIB)
             await asyncio.gather(sender.run(), _read(client, 3 * MIB))
     assert sender.sent == 3 * MIB
+
+
+async def test_a_file_that_cannot_be_read_is_told_as_that(tmp_path: Path) -> None:
+    path = _file(tmp_path, 3 * MIB)
+
+    async def write(_piece: bytes) -> None:
+        pytest.fail("there is nothing to be written")
+
+    async with _connected() as (transport, _):
+        with path.open("ab", buffering=0) as file:  # for writing alone
+            for sender in (FileSender(transport, file, 0, 3 * MIB), FileCopier(write, file, 0, 3 * MIB)):
+                with pytest.raises(FileError, match="the file cannot be read: Bad file descriptor"):
+                    await sender.run()
 
 
 async def test_without_a_descriptor_to_be_had_the_sending_fails_as_if_the_client_had_gone(tmp_path: Path) -> None:

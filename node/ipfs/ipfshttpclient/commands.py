@@ -156,7 +156,7 @@ class Commands:
     def _decoded(self, line: bytes) -> Any:
         try:
             return msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise no_rpc(self._endpoint, 200, "no JSON") from None
 
     @asynccontextmanager

@@ -41,7 +41,8 @@ class IpfsHttpClient(OnDaemon):
         return await self._commands.upload(file, size, pin_name, chunker)
 
     async def _find_files(self, *, anew: bool) -> None:
-        """They come by the commands, which work."""
+        if anew:
+            await self.daemon.try_command("block/get")
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ def _start(response: requests.Response) -> bytes:
 
 def _message(body: bytes) -> str:
     """What says why a command failed."""
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = msgspec.json.decode(body)
         if isinstance(said, dict) and "Message" in said:
             return str(said["Message"])

@@ -16,8 +16,8 @@ from aiohttp.abc import AbstractStreamWriter
 from node.cid import Cid
 from node.errors import InvalidError, UnreachableError
 from node.ipfs.kubo.endpoint import Endpoint
-from node.ipfs.kubo.rpc import ANSWER_S, Rpc
-from node.sending import HasFileno, Sender, file_sender
+from node.ipfs.kubo.rpc import ANSWER_S, Rpc, broke_off
+from node.sending import FileError, HasFileno, Sender, file_sender
 
 CHUNKER: Final = "size-1048576"
 PROFILE: Final[Mapping[str, str]] = {
@@ -59,7 +59,8 @@ async def add(
 
     Raises:
         FullError: when the daemon's disk is full.
-        UnreachableError: when it takes nothing for `stall_s`, breaks off or says no; when the file is shorter.
+        UnreachableError: when it takes nothing for `stall_s`, breaks off or says no; when the file is shorter, or not
+            to be read.
     """
     options = {**PROFILE, "chunker": chunker, "pin": "true"}
     if pin_name is None:
@@ -73,7 +74,7 @@ async def add(
     try:
         return await _upload(rpc, file, size, options, stall_s)
     except aiohttp.ClientConnectionError as error:
-        raise UnreachableError(f"Kubo at {rpc.endpoint} broke off: {error or type(error).__name__}") from None
+        raise UnreachableError(f"Kubo at {rpc.endpoint} broke off: {broke_off(error)}") from None
 
 
 async def _upload(rpc: Rpc, file: HasFileno, size: int, options: Mapping[str, str], stall_s: float) -> Cid:
@@ -86,8 +87,8 @@ async def _upload(rpc: Rpc, file: HasFileno, size: int, options: Mapping[str, st
     except TimeoutError:
         raise UnreachableError(f"Kubo at {rpc.endpoint} takes no more of an upload: is it frozen?") from None
     except (aiohttp.ClientError, UnreachableError):
-        if body.is_short:
-            raise UnreachableError(SHORT) from None
+        if body.fault is not None:
+            raise UnreachableError(body.fault) from None
         raise
     return named(said, rpc.endpoint)
 
@@ -98,8 +99,8 @@ class _Body(aiohttp.Payload):
     def __init__(self, file: HasFileno, size: int, limit: asyncio.Timeout, stall_s: float) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(file, content_type=f"multipart/form-data; boundary={boundary}")
-        self.is_short = False
-        """Whether the file turned out to have fewer bytes."""
+        self.fault: str | None = None
+        """What is wrong with the file, as far as it showed."""
         self._head, self._tail = _head(boundary), f"\r\n--{boundary}--\r\n".encode()
         self._size = len(self._head) + size + len(self._tail)
         self._file = file
@@ -117,9 +118,13 @@ class _Body(aiohttp.Payload):
         await writer.write(self._head)
         sender = file_sender(writer.transport, writer.write, self._file, 0, self._file_size)
         with self._giving_time(sender):
-            await sender.run()
+            try:
+                await sender.run()
+            except FileError as error:
+                self.fault = f"the blob cannot be read: {error.why}"
+                raise
         if sender.sent < self._file_size:
-            self.is_short = True
+            self.fault = SHORT
             raise UnreachableError(SHORT)
         self._give(SETTLE_S)
         await writer.write(self._tail)

@@ -17,6 +17,8 @@ from node.sending import HasFileno
 from node.unixfs import LEAF_BYTES, MAX_LINKS
 
 OLDEST: Final = (0, 40)
+_COMMANDS: Final = ("block/stat", "files/stat", "pin/ls", "pin/add", "pin/rm")
+"""What is asked while blobs are pulled and published; the others are given whenever a daemon is looked at."""
 _VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:[.+-][0-9A-Za-z.+-]*)?")
 _VECTORS: Final = (
     (LEAF_BYTES + 1, CHUNKER, "bafybeihd4yzq7n5umhjngdum4r6k2to7egxfkf2jz6thvwzf6djus22cmq"),
@@ -67,6 +69,16 @@ async def check_profile(upload: Upload) -> None:
                 f"Kubo makes other CIDs than this node ({cid} in the place of {known}): it does not follow what `add`"
                 " is told of the profile unixfs-v1-2025"
             )
+
+
+async def check_commands(daemon: Daemon) -> None:
+    """Try whether it takes the commands that a node will give: a login may be good for some of them alone.
+
+    Raises:
+        UnreachableError: when it refuses one.
+    """
+    for command in _COMMANDS:
+        await daemon.try_command(command)
 
 
 async def check_gateway(daemon: Daemon, endpoint: Endpoint) -> URL:

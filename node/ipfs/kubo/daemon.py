@@ -1,16 +1,18 @@
 """What a Kubo can be told to do, one method for each command; nothing here knows of a store."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol
 
 from node.cid import Cid
-from node.errors import InvalidError, LayermeshError, NotFoundError, UnreachableError
+from node.errors import FullError, InvalidError, LayermeshError, NotFoundError, UnreachableError
 from node.ipfs.kubo.multiaddrs import SwarmPeer
-from node.ipfs.kubo.rpc import ANSWER_S, CommandError
+from node.ipfs.kubo.rpc import ANSWER_S, CommandError, GaveUpError
 
 _WHOLE_S: Final = 2.0
+_REFUSED_S: Final = 0.5
 PIN_STALL_S: Final = 10.0
 _LIST_STALL_S: Final = 10.0
 MOST_PINS: Final = 1_000_000
@@ -71,11 +73,25 @@ class Daemon:
             said = await self._rpc.ask(
                 "files/stat", f"/ipfs/{cid}", within_s=within_s, with_local="true", offline="true"
             )
+        except GaveUpError:
+            return None
         except NotFoundError:
             return False
         except LayermeshError:
             return None
         return said.get("Local") is True if isinstance(said, dict) else None
+
+    async def try_command(self, command: str) -> None:
+        """Give one of the commands that name a CID about a block that is nowhere: it changes and looks for nothing.
+
+        Whatever the daemon says of that, it takes the command; what is refused, and that at once, it does not. Pins
+        wait while it collects garbage.
+        """
+        nowhere = str(Cid.of(secrets.token_bytes(32)))
+        asked = f"/ipfs/{nowhere}" if command == "files/stat" else nowhere
+        with suppress(NotFoundError, FullError, CommandError, TimeoutError):
+            async with asyncio.timeout(_REFUSED_S):
+                await self._rpc.ask(command, asked, offline="true", type="recursive")  # else `pin/ls` walks all pins
 
     async def pinned(self, cid: Cid) -> str | None:
         """The name of a file's own pin, empty when it has none; None when it is not pinned for itself."""

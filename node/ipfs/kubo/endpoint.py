@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from node.errors import InvalidError
+from node.hosts import is_host
 
 _EXPECTED: Final = "http://HOST:PORT, https://HOST[:PORT] or unix:///PATH is expected"
 _IN_UNIX: Final = URL("http://localhost")
@@ -66,7 +67,8 @@ def parse_rpc(text: str) -> tuple[URL, str | None]:
             raise InvalidError(_EXPECTED)
         return _IN_UNIX, parts.path
     fine = parts.scheme == "https" or (parts.scheme == "http" and port)
-    if not fine or not parts.hostname or port == 0 or parts.path not in ("", "/"):
+    host = parts.hostname or ""
+    if not fine or not host or not is_host(host) or port == 0 or parts.path not in ("", "/"):
         raise InvalidError(_EXPECTED)
     return URL(text).origin(), None
 

@@ -46,7 +46,7 @@ async def open_file(
             answer = await session.get(url, headers=headers, allow_redirects=False, timeout=_UNLIMITED)
     except TimeoutError:
         raise NotFoundError(f"{cid}: nobody in the swarm gives it") from None
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # the last: of what is no host name
         raise UnreachableError(f"{url}: {error or type(error).__name__}") from None
     try:
         count = _count(answer, url, cid, start)

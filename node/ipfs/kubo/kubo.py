@@ -21,7 +21,7 @@ from node.errors import DeniedError, FullError, InvalidError, LayermeshError, Mi
 from node.ipfs.contracts import Health, Opened, Pin
 from node.ipfs.gateway import GatewayClient
 from node.ipfs.kubo.adding import CHUNKER, add
-from node.ipfs.kubo.checking import check_gateway, check_profile, check_version
+from node.ipfs.kubo.checking import check_commands, check_gateway, check_profile, check_version
 from node.ipfs.kubo.daemon import PIN_STALL_S, Commands, Daemon
 from node.ipfs.kubo.endpoint import Endpoint
 from node.ipfs.kubo.files import open_file
@@ -107,6 +107,8 @@ class OnDaemon(ABC):
             self.failed(f"Kubo at {self.endpoint} gives no answer: is it frozen?")
         except LayermeshError as error:
             self.failed(str(error))
+        except Exception as error:  # whatever a daemon says, it is looked at again
+            self._failed_itself("looking at kubo failed", error)
         self._kept_waiting = False
         return self.known
 
@@ -180,7 +182,8 @@ class OnDaemon(ABC):
             except FullError as error:
                 self._note(Topic.FULL, str(error))
                 raise
-        self._has_room()
+        self._notes.end(Topic.FULL)  # a pin may have had nothing to write; this was written
+        self._show_notes()
         if cid != holding.cid:
             await self._remove(cid, lambda name: name == self._name(digest))
             raise MismatchError(f"{digest}: Kubo added it as {cid}, which is {holding.cid}")
@@ -237,6 +240,7 @@ class OnDaemon(ABC):
         anew = not self.usable or self.known.identity != peer.peer_id
         if anew:
             self._version = check_version(await self.daemon.version())
+            await check_commands(self.daemon)
             await check_profile(self._upload)
         await self._find_files(anew=anew)
         self.peer = peer
@@ -259,19 +263,26 @@ class OnDaemon(ABC):
         """
         while True:
             cid = await self._doubted.get()
-            if await self.daemon.is_whole(cid, within_s=_EXAMINE_S) is False:
+            try:
+                is_whole = await self.daemon.is_whole(cid, within_s=_EXAMINE_S)
+            except Exception as error:
+                self._failed_itself("examining what kubo gave failed", error)
+                continue
+            if is_whole is False:
                 _log.warning("kubo lacks a part of a file", cid=str(cid))
                 words = (
                     "it was collected, or never came, or the datastore lost it (`ipfs pin verify` tells of broken pins)"
                 )
                 self._note(Topic.LACKS, f"Kubo lacks a part of {cid}: {words}")
 
+    def _failed_itself(self, what: str, error: Exception) -> None:
+        words = f"this node failed: {type(error).__name__}"
+        if words != self.known.trouble:
+            _log.error(what, exc_info=error)
+        self.failed(words)
+
     def _note(self, topic: Topic, words: str) -> None:
         self._notes.tell(topic, words)
-        self._show_notes()
-
-    def _has_room(self) -> None:
-        self._notes.end(Topic.FULL)
         self._show_notes()
 
     def _show_notes(self) -> None:
@@ -288,7 +299,6 @@ class OnDaemon(ABC):
         except FullError as error:
             self._note(Topic.FULL, self._notes.of(Topic.FULL) or str(error))
             raise
-        self._has_room()
 
     async def _remove(self, cid: Cid, ours: Callable[[str], bool]) -> None:
         name = await self.daemon.pinned(cid)
@@ -314,9 +324,9 @@ class Kubo(OnDaemon):
     ) -> None:
         """`uploads` has a connection for each request; `session` reads from the gateway."""
         super().__init__(store, rpc, rpc.endpoint, timings)
-        self.reading = GatewayClient(session, answer_s=1.5)
+        self.reading = GatewayClient(session, answer_s=1.5, own=True)
         """Reads blocks and parts of files from its gateway."""
-        self._waiting = GatewayClient(session, answer_s=timings.swarm_s + 1)
+        self._waiting = GatewayClient(session, answer_s=timings.swarm_s + 1, own=True)
         self._uploads = uploads
         self._session = session
         self._gateway: URL | None = None

@@ -3,12 +3,14 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from yarl import URL
 
 from node.errors import InvalidError
+from node.hosts import is_host
 
 MOST_ADDRESSES: Final = 8
 _LISTENING: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([A-Za-z0-9.:_-]{1,253})/tcp/([0-9]{1,5})(?:/http)?")
@@ -71,10 +73,10 @@ def gateway_url(value: object, host: str) -> URL:
         if reached is None:
             trouble = f"its gateway listens on its own loopback alone ({each}), and this node is elsewhere"
             continue
-        try:
-            return URL.build(scheme="http", host=reached, port=int(port))
-        except ValueError:
-            trouble = f"its gateway listens at what is no address ({each})"
+        trouble = f"its gateway listens at what is no address ({each})"
+        with suppress(ValueError):
+            if is_host(reached):
+                return URL.build(scheme="http", host=reached, port=int(port))
     raise InvalidError(trouble)
 
 

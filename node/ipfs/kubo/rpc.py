@@ -18,12 +18,17 @@ ANSWER_S: Final = 3.0
 MOST_BYTES: Final = 1024 * 1024
 """An answer is no longer, a line of several, or what says why a command failed, no longer than `LINE_BYTES`."""
 LINE_BYTES: Final = 64 * 1024
-_ABSENT: Final = ("not found locally", "could not find", "context deadline exceeded", "is not pinned", "not pinned or")
+_ABSENT: Final = ("not found locally", "could not find", "is not pinned", "not pinned or")
+_GAVE_UP: Final = "context deadline exceeded"
 _FULL: Final = ("no space left on device", "disk quota exceeded")
 
 
 class CommandError(UnreachableError):
     """The daemon answered that a command failed; the message is its own."""
+
+
+class GaveUpError(NotFoundError):
+    """The daemon did not come to an end in its own time: it may have what it did not find."""
 
 
 def open_session(endpoint: Endpoint, *, pooled: bool = True) -> aiohttp.ClientSession:
@@ -173,7 +178,7 @@ class Rpc:
     def _decoded(self, answer: aiohttp.ClientResponse, line: bytes) -> Any:
         try:
             return msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self.foreign(answer) from None
 
 
@@ -181,7 +186,7 @@ def refused(endpoint: Endpoint, status: int) -> UnreachableError:
     """That a daemon wants another login."""
     return UnreachableError(
         f"Kubo at {endpoint} refuses this node ({status}): it needs the login of one of its"
-        " API.Authorizations that may use /api/v0, in the file that ipfs_auth_file names"
+        " API.Authorizations that may use all of /api/v0, in the file that ipfs_auth_file names"
     )
 
 
@@ -198,12 +203,22 @@ def failure(message: str) -> NotFoundError | FullError | CommandError:
         return FullError(f"Kubo's disk is full: {said}")
     if any(words in message for words in _ABSENT):
         return NotFoundError(f"Kubo: {said}")
+    if _GAVE_UP in message:
+        return GaveUpError(f"Kubo: {said}")
     return CommandError(f"Kubo: {said or 'it failed'}")
 
 
 def one_line(text: bytes) -> str:
     """The beginning of what a daemon said, as people may read it."""
     return "".join(c if c.isprintable() else " " for c in text[:300].decode(errors="replace")).strip()
+
+
+def broke_off(error: aiohttp.ClientError) -> str:
+    """Why a connection broke in the middle; never the request, which aiohttp quotes with all of its query."""
+    if isinstance(error, OSError):
+        cause = error.__cause__ or type(error).__name__
+        return os.strerror(error.errno).lower() if error.errno else one_line(str(cause).encode())
+    return _said(error)
 
 
 def _strerror(error: aiohttp.ClientConnectorError) -> str:

@@ -185,7 +185,9 @@ async def test_images_are_asked_about_and_entered(tmp_path: Path, registry: Fake
         assert (str(root.cid), root.visibility) == (entered["root"], Visibility.PUBLIC)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[", b'{"images": [], "more": 1}', b'{"images": [{"name": "a:b"}]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[", b'{"images": ["\xff"]}', b'{"images": [], "more": 1}', b'{"images": [{"name": "a:b"}]}']
+)
 async def test_a_question_that_is_malformed_is_refused(client: ClientSession, body: bytes) -> None:
     async with client.post("/api/images/admit", data=body) as answer:
         assert answer.status == 400

@@ -175,6 +175,10 @@ def test_a_file_says_everything(file: Path, tmp_path: Path) -> None:
         ("[facade]\ndocker_mirror = true", "[facade] docker_mirror = true: text is expected, or off"),
         ("[cluster]\nmdns = 'yes'", "[cluster] mdns = 'yes': true or false is expected"),
         ("[cluster]\njoin = 'http://a'", "[cluster] join = 'http://a': a list of texts is expected"),
+        (
+            "[node]\nipfs_gateway = 'http://kubo..local:8080'",
+            "[node] ipfs_gateway = 'http://kubo..local:8080': http://HOST:PORT or https://HOST[:PORT] is expected",
+        ),
         ("[cluster]\njoin = ['a']", "[cluster] join = ['a']: http://HOST:PORT or https://HOST[:PORT] is expected"),
         ("[cluster]\nmdns_interface = ['eth0']", "['eth0']: an IPv4 address of this machine is expected"),
         ("[node]\nlog = 'xml'", "[node] log = 'xml': text or json is expected"),

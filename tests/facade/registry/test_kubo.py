@@ -11,9 +11,10 @@ from cluster.cluster import Holder
 from facade.admin.status import ipfs
 from facade.settings import Waits
 from node.cid import Cid
+from node.ipfs.kubo.kubo import Timings
 from node.reference import Repository
 from node.visibility import Visibility
-from tests.facade.machine import QUICK_WAITS, Machine, machine, until
+from tests.facade.machine import QUICK_KUBO, QUICK_WAITS, Machine, machine, until
 from tests.facade.members import SECRET
 from tests.fakes.faults import Fault
 from tests.fakes.images import FakeImage, make_image
@@ -69,6 +70,7 @@ async def test_what_needs_a_login_never_enters_it_nor_is_asked_for(
 ) -> None:
     async with machine(tmp_path / "n", registry, kubo=kubo, public=False) as node:
         await until(lambda: node.kubo.publisher.in_step)
+        kubo.asked.clear()
         await pull(node, image)
         assert not kubo.pinned and not kubo.blocks
         assert not {each for each in kubo.asked if each.startswith("/ipfs/baf")} - {"/ipfs/bafkqaaa"}
@@ -133,7 +135,12 @@ async def test_a_blob_that_is_here_no_longer_comes_from_the_own_kubo(
 
 @asynccontextmanager
 async def alone(
-    folder: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage, waits: Waits = QUICK_WAITS
+    folder: Path,
+    registry: FakeRegistry,
+    kubo: FakeKubo,
+    image: FakeImage,
+    waits: Waits = QUICK_WAITS,
+    kubo_timings: Timings = QUICK_KUBO,
 ) -> AsyncIterator[tuple[Machine, FakeKubo]]:
     """A node that knows from a member who has gone what the image's CIDs are; and his Kubo, which is still there."""
     async with fake_kubo(FakeKubo(peer_id="12D3KooWTheirsTheirsTheirsTheirsTheirsTheirsTheirsTh")) as theirs:
@@ -142,7 +149,9 @@ async def alone(
             for blob in (image.manifest, *image.blobs):
                 peer.hold(blob.data)
             joins = (str(peer.url),)
-            async with machine(folder, registry, kubo=kubo, secret=SECRET, joins=joins, waits=waits) as node:
+            async with machine(
+                folder, registry, kubo=kubo, secret=SECRET, joins=joins, waits=waits, kubo_timings=kubo_timings
+            ) as node:
                 await until(lambda: node.cluster.holders(image.layers[0].digest) and node.kubo.kubo.usable)
                 await peer.leave()
                 await until(lambda: not node.cluster.holders(image.layers[0].digest))
@@ -180,6 +189,21 @@ async def test_what_nobody_has_comes_from_upstream_almost_as_soon_as_ever(
     answer = await node.blob(image.layers[0].digest)
     assert (answer.source, answer.data) == ("upstream", image.layers[0].data)
     assert f"/ipfs/{dag_of(image.layers[0].data).root}" in kubo.asked
+
+
+async def test_a_kubo_that_kept_a_pull_waiting_is_not_asked_for_what_a_member_named(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo, image: FakeImage
+) -> None:
+    once = replace(QUICK_KUBO, here_s=0.1, look_every_s=3600.0)
+    async with alone(tmp_path / "n", registry, kubo, image, kubo_timings=once) as (node, _):
+        kubo.faults.stat_s = 0.2
+        assert not await node.kubo.kubo.here(dag_of(image.layers[0].data).root)
+        kubo.faults.stat_s = 0.0
+        assert node.kubo.kubo.usable and not node.kubo.kubo.is_prompt
+        kubo.asked.clear()
+        assert (await node.manifest(image.manifest.digest)).source == "upstream"
+        assert (await node.blob(image.layers[0].digest)).source == "upstream"
+        assert "pin/add" not in kubo.asked and not [each for each in kubo.asked if each.startswith("/ipfs/")]
 
 
 async def test_a_member_whose_kubo_gives_nothing_costs_one_blob_of_a_pull_a_moment(
@@ -277,6 +301,7 @@ async def test_however_many_cids_are_named_the_swarm_is_waited_for_once(
         for liar in (one, other):
             liar.hold(liar.id.encode() * (len(layer.data) // 32) + b"x" * (len(layer.data) % 32), layer.digest)
         await until(lambda: node.kubo.kubo.usable and len(node.cluster.named(layer.digest)) == 2)
+        kubo.asked.clear()
         for liar in (one, other):
             await liar.leave()
         await until(lambda: not node.cluster.holders(layer.digest))

@@ -209,7 +209,15 @@ async def test_what_stops_but_is_whole_is_not_said_to_be_lost(node: Machine, kub
     await until(lambda: "is it frozen?" in said(node))
     kubo.faults.frozen = False
     kubo.released.set()
-    await until(lambda: "files/stat" in kubo.asked and ROOT in kubo.pinned)
+    await until(lambda: ROOT in kubo.examined and ROOT in kubo.pinned)
+    assert not ipfs_warnings(node.kubo)
+
+
+async def test_an_answer_that_was_spoilt_on_its_way_is_not_said_to_be_damaged(node: Machine, kubo: FakeKubo) -> None:
+    kubo.faults.encoded = True
+    answer = await node.blob(LAYER.digest)
+    assert (answer.source, answer.data) == ("upstream", LAYER.data)
+    await until(lambda: ROOT in kubo.examined and ROOT in kubo.pinned)
     assert not ipfs_warnings(node.kubo)
 
 
@@ -275,8 +283,11 @@ async def test_a_disk_that_is_full_when_a_file_is_fetched_from_the_swarm_is_told
         await node.kubo.kubo.fetch(ROOT, LAYER.digest)
     assert ipfs_warnings(node.kubo) == [f"ipfs: Kubo's disk is full: {FULL}"]
     kubo.faults.full = False
-    await node.kubo.kubo.fetch(ROOT, LAYER.digest)
-    assert not ipfs_warnings(node.kubo)
+    await node.kubo.kubo.fetch(ROOT, LAYER.digest)  # all of it is there: no room was needed
+    assert ipfs_warnings(node.kubo)
+    await node.kubo.kubo.unpin(ROOT)
+    assert (await node.blob(LAYER.digest)).data == LAYER.data
+    await until(lambda: ROOT in kubo.pinned and not ipfs_warnings(node.kubo))
 
 
 async def test_an_upload_whose_end_was_lost_is_not_taken_for_the_blob(

@@ -11,7 +11,8 @@ from yarl import URL
 
 from node.digest import Digest
 from node.errors import MismatchError, NotFoundError, UnreachableError
-from node.ipfs.gateway import GatewayClient
+from node.ipfs.gateway import AnswerError, GatewayClient
+from node.ipfs.kubo.files import open_file
 from node.serve import gateway_routes
 from node.store import Store
 from node.unixfs import build_dag
@@ -158,9 +159,50 @@ async def test_an_encoded_body_is_a_mismatch() -> None:
             await GatewayClient(session).block(base, DAG.root)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (206, {"Content-Encoding": "gzip", "Content-Range": f"bytes 0-{MIB - 1}/{2 * MIB}"}),
+        (206, {"Content-Range": "bytes 0-99/8388608"}),
+        (206, {"Content-Range": f"bytes 0-{MIB - 1}/{2 * MIB}"}),  # of a body of three bytes
+    ],
+)
+async def test_an_answer_of_another_shape_is_no_lie_of_our_own_gateway(status: int, headers: dict[str, str]) -> None:
+    async def odd(_request: web.Request) -> web.Response:
+        return web.Response(status=status, body=b"???", headers=headers)
+
+    async with serving(answering(odd)) as base, aiohttp.ClientSession(auto_decompress=False) as session:
+        for own, error in ((False, AnswerError), (True, UnreachableError)):
+            with pytest.raises(error):
+                async with GatewayClient(session, own=own).blocks(base, DAG.root, 0, MIB):
+                    pass
+
+
+async def test_other_bytes_are_a_mismatch_of_our_own_gateway_as_well() -> None:
+    async def wrong(_request: web.Request) -> web.Response:
+        return web.Response(body=b"something else")
+
+    async with serving(answering(wrong)) as base, aiohttp.ClientSession() as session:
+        with pytest.raises(MismatchError) as caught:
+            await GatewayClient(session, own=True).block(base, DAG.root)
+        assert not isinstance(caught.value, AnswerError)
+
+
 async def test_nobody_there_is_unreachable_and_no_gateway() -> None:
     async with aiohttp.ClientSession() as session:
         client = GatewayClient(session)
         with pytest.raises(UnreachableError):
             await client.block(URL("http://127.0.0.1:1"), DAG.root)
         assert not await client.probe(URL("http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("host", ["....", "kubo..test", "k" * 64 + ".test"])
+async def test_what_is_no_host_name_is_unreachable_and_no_gateway(host: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        client, url = GatewayClient(session), URL.build(scheme="http", host=host, port=80)
+        with pytest.raises(UnreachableError):
+            await client.block(url, DAG.root)
+        with pytest.raises(UnreachableError):
+            async with open_file(session, url, DAG.root, 0, None, head_s=1.0, stall_s=1.0):
+                pass
+        assert not await client.probe(url)

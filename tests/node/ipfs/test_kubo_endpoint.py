@@ -36,6 +36,8 @@ def test_an_rpc_is_reached_over_tcp_tls_or_a_unix_socket(text: str, url: str, so
         "unix:",
         "ftp://kubo.test:1",
         "http://kubo.test:999999",
+        "http://kubo..test:5001",
+        "http://" + "k" * 64 + ".test:5001",
     ],
 )
 def test_what_is_no_rpc_is_refused(text: str) -> None:
@@ -86,7 +88,7 @@ def test_without_a_gateway_that_is_said(value: object) -> None:
         gateway_url(value, "127.0.0.1")
 
 
-@pytest.mark.parametrize("name", ["a:b", ":", "1:2:3"])
+@pytest.mark.parametrize("name", ["a:b", ":", "1:2:3", "....", "kubo..test", "k" * 64])
 def test_a_gateway_at_what_is_no_host_is_told_of(name: str) -> None:
     with pytest.raises(InvalidError, match="no address"):
         gateway_url(f"/dns4/{name}/tcp/8080", "127.0.0.1")

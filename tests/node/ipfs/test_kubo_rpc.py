@@ -94,9 +94,10 @@ async def answering(handler: Handler) -> AsyncIterator[Answering]:
             yield Answering(Daemon(rpc), rpc)
 
 
-def saying(status: int, text: str, kind: str = "application/json") -> Handler:
+def saying(status: int, text: str | bytes, kind: str = "application/json") -> Handler:
     async def answer(_request: web.Request) -> web.Response:
-        return web.Response(status=status, text=text, content_type=kind)
+        body = text if isinstance(text, bytes) else text.encode()
+        return web.Response(status=status, body=body, content_type=kind)
 
     return answer
 
@@ -111,6 +112,8 @@ def saying(status: int, text: str, kind: str = "application/json") -> Handler:
         (saying(401, "no", "text/html"), UnreachableError, "refuses this node"),
         (saying(400, "bad option", "text/plain"), CommandError, "bad option"),
         (saying(200, "{not json"), UnreachableError, "is no Kubo RPC"),
+        (saying(200, b'{"Version": "\xff"}'), UnreachableError, "is no Kubo RPC"),
+        (saying(500, b'{"Message": "\xff"}'), UnreachableError, "is no Kubo RPC"),
         (saying(200, "[" * 100_000), UnreachableError, "is no Kubo RPC"),
         (saying(200, '{"a": "' + "x" * (1 << 20) + '"}'), UnreachableError, "is no Kubo RPC"),
         (saying(500, "[]"), CommandError, "it failed"),

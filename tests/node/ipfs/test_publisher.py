@@ -144,6 +144,7 @@ async def test_the_swarm_is_not_asked_by_hand_for_what_is_not_public(
     holding = await store.put(Digest.of(data), data, proof)
     async with publishing(store, fake) as (publisher, kubo):
         await until(lambda: publisher.in_step)
+        fake.asked.clear()
         for cid in (holding.cid, dag_of(data).leaf(0).cid):
             with pytest.raises(DeniedError, match="anybody may have"):
                 await kubo.pin(cid)
