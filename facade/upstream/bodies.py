@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from facade.upstream.blob import UpstreamBlob
 from facade.upstream.ranges import ContradictionError, span_of
 from facade.upstream.wire import Answer, BrokenBodyError, StalledBodyError
 from node.errors import MismatchError
 from node.source import Sink, Wanted
+
+SKIPPED_BYTES: Final = 4 * 1024 * 1024
+"""More than this that is there already is not brought again: a new request costs less, and clients would wait."""
 
 
 @dataclass(slots=True)
@@ -45,9 +49,15 @@ async def pour_once(wanted: Wanted, sink: Sink, blob: UpstreamBlob, pace: Pace, 
         ContradictionError: before any byte was written.
         LayermeshError: as `BlobSource.fill`.
     """
+    while await _pour_on(wanted, sink, blob, pace, begun):
+        pass
+
+
+async def _pour_on(wanted: Wanted, sink: Sink, blob: UpstreamBlob, pace: Pace, begun: Callable[[], None]) -> bool:
+    """Fill the sink from its prefix on; True once a gap is filled, and what follows it has come from others before."""
     start = sink.prefix
     if start and start == sink.size:
-        return
+        return False
     answer = await blob.open_from(start)
     try:
         offset, total = span_of(answer, start)
@@ -61,7 +71,7 @@ async def pour_once(wanted: Wanted, sink: Sink, blob: UpstreamBlob, pace: Pace, 
         if first := await answer.piece():
             begun()
         too_slow = partial(_too_slow, blob, pace)
-        await _copy(answer, sink, first, range(offset, size), start, too_slow)
+        return await _copy(answer, sink, first, range(offset, size), start, too_slow)
     finally:
         answer.close()
 
@@ -72,8 +82,11 @@ def _too_slow(blob: UpstreamBlob, pace: Pace, count: int, waited_s: float) -> bo
 
 async def _copy(
     answer: Answer, sink: Sink, data: bytes, covers: range, start: int, too_slow: Callable[[int, float], bool]
-) -> None:
-    """Write a body that covers these bytes of the blob, its first piece being `data`, from `start` on."""
+) -> bool:
+    """Write a body that covers these bytes of the blob, its first piece being `data`, from `start` on.
+
+    Whether it was left because what follows is there; only of one that began where it was asked to.
+    """
     offset, clock = covers.start, asyncio.get_running_loop().time
     while data:
         end = offset + len(data)
@@ -83,9 +96,12 @@ async def _copy(
             fresh = max(start, offset)
             await sink.write(fresh, data if fresh == offset else memoryview(data)[fresh - offset :])
         offset = end
+        if covers.start == start and sink.prefix > offset + SKIPPED_BYTES:
+            return True
         asked = clock()
         data = await answer.piece()
         if too_slow(len(data), clock() - asked) and data:
             raise StalledBodyError(f"{answer.url.host} sends too slowly, and another may do better")
     if offset < covers.stop:
         raise BrokenBodyError(f"{answer.url.host} ended the body at {offset} of {covers.stop} bytes")
+    return False

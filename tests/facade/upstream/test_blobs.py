@@ -18,6 +18,7 @@ from tests.fakes.registry import FakeRegistry
 from tests.fakes.sinks import MemorySink
 
 DATA = make_bytes("blob", 1_000_003)
+LONG = make_bytes("long", 10_000_000)
 
 
 def hold(registry: FakeRegistry, fault: Fault | None = None, data: bytes = DATA) -> Wanted:
@@ -65,6 +66,22 @@ async def test_a_body_that_breaks_or_stalls_is_gone_on_with_by_range(
     assert bytes(sink.data) == DATA
     _, resumed = registry.requests
     assert resumed.headers.get("Range", "bytes=0-").startswith("bytes=")
+
+
+class GapSink(MemorySink):
+    """What stands behind the first MB came from somebody else, up to the eighth."""
+
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
+        self.data += bytes(data)[len(self.data) - offset :]
+        if 1_000_000 <= len(self.data) < 8_000_000:
+            self.data[:] = LONG[:8_000_000]
+
+
+async def test_what_came_from_others_before_is_not_brought_again(registry: FakeRegistry, upstreams: Upstreams) -> None:
+    wanted, sink = hold(registry, data=LONG), GapSink()
+    await upstreams.fill(wanted, sink)
+    assert bytes(sink.data) == LONG
+    assert [request.headers.get("Range") for request in registry.requests] == [None, "bytes=8000000-"]
 
 
 async def test_a_body_that_breaks_again_and_again_is_given_up_and_what_came_stays(
