@@ -6,7 +6,7 @@ memory of it is bounded, and so is how long a walk can be.
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ from node.blobs import BlobFile
 from node.car import Inline
 from node.catalog import Holding, Visibility
 from node.cid import Cid, Codec
-from node.dagpb import Kind, PbLink, PbNode, parse_pb
+from node.dagpb import Kind, LongLinks, PbLink, PbNode, parse_pb
 from node.errors import InvalidError, NotFoundError
 from node.formats import Scope, UnsupportedError
 from node.naming import Name
@@ -26,6 +26,8 @@ MAX_DEPTH: Final = 256
 MAX_SIZE: Final = 1 << 53
 """No file is longer, whatever a node says."""
 _STEPS_AT_ONCE: Final = 64
+_LINK_RATIO: Final = 6
+"""So many times the bytes of a node its links take in memory once they are read."""
 """What is remembered is walked without a wait; the event loop is let go on after so many blocks."""
 
 
@@ -252,7 +254,7 @@ class Dags:
             if walked.takes(visit, piece.length, file_bytes):
                 yield piece
             if node is not None:
-                waiting.add(_children(visit, node), len(node.links))
+                waiting.add(_children(visit, node), len(node.links), _kept_bytes(node, piece.length))
 
     async def _blob(
         self, visit: _Visit, file: BlobFile, walked: Walked, known: "Remembered[_Read]"
@@ -306,26 +308,38 @@ _Read = tuple[Piece, PbNode | None]
 """A block, and the node that it is, where it is one that is looked into."""
 
 
+def _kept_bytes(node: PbNode, length: int) -> int:
+    """What the links of a node of `length` bytes take in memory while they wait."""
+    return length if isinstance(node.links, LongLinks) else _LINK_RATIO * (length - len(node.data))
+
+
 def _children(visit: _Visit, node: PbNode) -> Iterator[_Visit]:
-    """What is to be walked behind a node, in its order.
+    """What is to be walked behind a node, in its order; it keeps the links alone.
 
     Raises:
         BrokenDagError: when they are deeper than any DAG that is walked.
     """
     if visit.depth == MAX_DEPTH and node.links:
         raise BrokenDagError(f"the DAG is more than {MAX_DEPTH} blocks deep")
-    depth, part = visit.depth + 1, visit.part
     if node.kind in (Kind.FILE, Kind.RAW):
-        at = visit.at + len(node.data)
-        for link, size in zip(node.links, node.sizes, strict=True):
-            if part is None or (size and at < part.stop and at + size > part.start):
-                yield _Visit(_name(link), visit.scope, depth, at, size, part, visit.blob)
-            at += size
+        return _parts(visit, visit.at + len(node.data), node.links, node.sizes)
+    return _entries(visit, len(f"{max(node.fanout, 1) - 1:x}") if node.kind is Kind.SHARD else None, node.links)
+
+
+def _parts(visit: _Visit, at: int, links: Iterable[PbLink], sizes: Sequence[int]) -> Iterator[_Visit]:
+    part = visit.part
+    for link, size in zip(links, sizes, strict=True):
+        if part is None or (size and at < part.stop and at + size > part.start):
+            yield _Visit(_name(link), visit.scope, visit.depth + 1, at, size, part, visit.blob)
+        at += size
+
+
+def _entries(visit: _Visit, shard_width: int | None, links: Iterable[PbLink]) -> Iterator[_Visit]:
+    if visit.scope is not Scope.ALL and shard_width is None:
         return
-    width = len(f"{max(node.fanout, 1) - 1:x}")
-    for link in node.links:
-        if visit.scope is Scope.ALL or (node.kind is Kind.SHARD and len(link.name) == width):
-            yield _Visit(_name(link), visit.scope, depth)
+    for link in links:
+        if visit.scope is Scope.ALL or len(link.name) == shard_width:
+            yield _Visit(_name(link), visit.scope, visit.depth + 1)
 
 
 def inline(block: Inline) -> Piece:

@@ -16,13 +16,15 @@ from node.naming import Name
 
 MAX_PENDING: Final = 100_000
 """So many links may wait to be followed: a node of 2 MiB has half as many at most."""
+MAX_KEPT_BYTES: Final = 8 * 1024 * 1024
+"""So much memory the links may take that wait."""
 MAX_STEPS: Final = 1 << 20
 """So many blocks a walk takes at most: 1 TiB of a file in blocks of 1 MiB."""
 MAX_REPEATS: Final = 1 << 16
 """So many of them may have come before; one more for each that had not, and for every 512 bytes of files."""
 _EARNED_BYTES: Final = 512
 _NODE_BYTES: Final = 128
-"""A node that comes again counts once more for each of these: its links are looked at again."""
+"""A node that comes again counts once more for each of these beside its file bytes: its links are looked at again."""
 MAX_REMEMBERED_BYTES: Final = 256 * 1024
 SMALL_BYTES: Final = 64 * 1024
 """Longer blocks are not remembered."""
@@ -83,7 +85,7 @@ class Walked:
         name = step.name
         is_leaf = name.codec is Codec.RAW
         is_known = name.raw in self._met
-        cost = 1 if is_leaf else 1 + length // _NODE_BYTES
+        cost = 1 if is_leaf else 1 + (length - file_bytes) // _NODE_BYTES
         self._repeats_left += file_bytes // _EARNED_BYTES - (cost if is_known else -1)
         if self._repeats_left < 0:
             raise BrokenDagError(f"the DAG links to the same blocks again and again, after {self.steps} of them")
@@ -99,29 +101,34 @@ class Waiting(Generic[T]):
     """The links that are still to be followed, level by level; what each leads to is made when its turn comes."""
 
     def __init__(self, first: T) -> None:
-        self._levels: list[tuple[Iterator[T], int]] = [(iter((first,)), 1)]
+        self._levels: list[tuple[Iterator[T], int, int]] = [(iter((first,)), 1, 0)]
         self._links = 1
+        self._kept = 0
 
     def next(self) -> T | None:
         """The one whose turn it is, depth first; None at the end."""
         while self._levels:
-            level, links = self._levels[-1]
+            level, links, kept = self._levels[-1]
             if (found := next(level, None)) is not None:
                 return found
             self._levels.pop()
             self._links -= links
+            self._kept -= kept
         return None
 
-    def add(self, level: Iterator[T], links: int) -> None:
-        """Links that come before all others.
+    def add(self, level: Iterator[T], links: int, kept: int) -> None:
+        """Links that come before all others, and take `kept` bytes of memory.
 
         Raises:
             BrokenDagError: when too many wait.
         """
-        self._levels.append((level, links))
+        self._levels.append((level, links, kept))
         self._links += links
+        self._kept += kept
         if self._links > MAX_PENDING:
             raise BrokenDagError(f"the DAG has more than {MAX_PENDING} links waiting")
+        if self._kept > MAX_KEPT_BYTES:
+            raise BrokenDagError(f"the links of the DAG that wait take more than {MAX_KEPT_BYTES} bytes")
 
 
 @dataclass(slots=True)

@@ -176,6 +176,15 @@ def _zeros(size: int) -> list[Whole]:
     return blocks[::-1]
 
 
+def _zeros_without_raw_leaves() -> list[Whole]:
+    """As Kubo cuts a file for a CIDv0: leaves of 256 KiB that are nodes, 174 links each."""
+    length, blocks = 256 * 1024, [file([], bytes(256 * 1024))]
+    for _ in range(2):
+        blocks.append(file([(blocks[-1].cid.raw, length)] * 174))
+        length *= 174
+    return blocks[::-1]
+
+
 def _packages() -> list[Whole]:
     """Packages of small files, many of them in several places, with an empty file in each folder."""
     empty, blocks = leaf(b""), []
@@ -194,10 +203,11 @@ def _packages() -> list[Whole]:
     "blocks",
     [
         _zeros(10 << 30),
+        _zeros_without_raw_leaves(),
         [directory({f"{at:05}": A.cid.raw for at in range(MOST_LINKS)}), A],  # a great many equal files
         _packages(),
     ],
-    ids=["zeros", "equal files", "a tree of small files"],
+    ids=["zeros", "zeros without raw leaves", "equal files", "a tree of small files"],
 )
 async def test_what_people_have_goes_through(blocks: list[Whole]) -> None:
     made, count = Made(blocks), 0
