@@ -93,10 +93,10 @@ class Gateways:
         self._owing.update(url for url, answer in asked.items() if not answer.done())
         return tuple(url for url, answer in asked.items() if answer.done() and answer.result())
 
-    async def fetch(self, cid: Cid, size: int, digest: Digest, sink: Sink, *, late: bool = False) -> None:
-        """Write the file `cid` of `size` bytes from `sink.prefix` on, from those that are `having` it.
+    async def fetch(self, file: NetworkFile, digest: Digest, sink: Sink, *, late: bool = False) -> None:
+        """Write a file from `sink.prefix` on, from those that are `having` it.
 
-        Who is cancelled was too slow, and is set aside.
+        Who is cancelled while the file is awaited was too slow, and is set aside.
 
         Raises:
             NotFoundError: when none has it, or says so in time.
@@ -104,7 +104,7 @@ class Gateways:
             MismatchError: when `cid` is none of a file of this size.
             FullError: when the disk has no room.
         """
-        found = await self.having(cid, late=late)
+        cid, found = file.cid, await self.having(file.cid, late=late)
         if not found:
             raise NotFoundError(f"{cid}: no gateway has it")
         loop, asked = asyncio.get_running_loop(), set[URL]()
@@ -120,9 +120,10 @@ class Gateways:
         looking = loop.call_later(FIRST_S, look, sink.prefix)
         try:
             async with asyncio.timeout(None) as limit:
-                await self._swarm.fetch(cid, size, [_source(url, digest, asked) for url in found], sink)
+                await self._swarm.fetch(cid, file.size, [_source(url, digest, asked) for url in found], sink)
         except asyncio.CancelledError:
-            self._too_slow(asked)
+            if file.awaited:
+                self._too_slow(asked)
             raise
         except TimeoutError:
             self._too_slow(asked)
@@ -222,13 +223,13 @@ class GatewaySource:
         Where upstream fails, those are asked as well that were set aside.
         """
         for one in await self._mappings.of(wanted):
-            file = NetworkFile(one.cid, one.size, here=False, network=NetworkName.GATEWAYS)
+            file = NetworkFile(one.cid, one.size, here=False, network=NetworkName.GATEWAYS, awaited=one.believed)
             return tuple(Offer(SourceName.IPFS, (), one.believed, file, late) for late in (False, True))
         return ()
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
         """Implements `Ipfs.fetch`; gives up by itself, within a quarter of a second, where no gateway has it."""
-        await self._gateways.fetch(file.cid, file.size, wanted.digest, sink, late=late)
+        await self._gateways.fetch(file, wanted.digest, sink, late=late)
 
     async def small(self, repository: Repository, digest: Digest, *, late: bool) -> bytes | None:
         """Implements `Ipfs.small`."""

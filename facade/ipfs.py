@@ -159,7 +159,8 @@ class KuboSource:
         for one, here in zip(named.values(), await asyncio.gather(*map(self._here, named)), strict=True):
             late = not self._is_prompt or (not here and (waits or not one.vouched))
             waits |= not (here or late)  # before upstream is asked, a pull waits for the swarm once
-            found.append(Offer(SourceName.IPFS, (), one.believed, NetworkFile(one.cid, one.size, here), late))
+            file = NetworkFile(one.cid, one.size, here, awaited=one.believed)
+            found.append(Offer(SourceName.IPFS, (), one.believed, file, late))
         return tuple(found)
 
     async def fetch(self, wanted: Wanted, file: NetworkFile, sink: Sink, *, late: bool = False) -> None:
@@ -172,9 +173,10 @@ class KuboSource:
         except WrongMappingError:
             raise
         except asyncio.CancelledError:
-            if file.here:
+            if file.here and file.awaited:
                 self._kubo.was_slow(file.cid)
-            self._leave(wanted.digest, file)
+            if file.awaited:
+                self._leave(wanted.digest, file)
             raise
         except (NotFoundError, UnreachableError) as error:
             if file.here:

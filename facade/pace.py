@@ -88,6 +88,10 @@ class Followed(Protocol):
         """In bytes, once known."""
 
     @property
+    def prefix(self) -> int:
+        """How many bytes are here without a gap: another source goes on from there."""
+
+    @property
     def received(self) -> int:
         """How many bytes came."""
 
@@ -152,7 +156,7 @@ class Paces:
             nonlocal had, looking
             got, had = flight.received - had, flight.received
             pace.look(loop.time(), had, together(got), busy=flight.is_storing)
-            if pace.is_slow((flight.size or 0) - had, least_bytes_per_s) and may_leave():
+            if pace.is_slow((flight.size or 0) - flight.prefix, least_bytes_per_s) and may_leave():
                 limit.reschedule(loop.time())
             else:
                 looking = loop.call_later(pace.look_every_s, look)
@@ -162,6 +166,8 @@ class Paces:
                 look()
                 yield
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise TooSlowError(f"only {pace.bytes_per_s / 1e6:.1f} MB/s came", pace.bytes_per_s) from None
         finally:
             looking.cancel()

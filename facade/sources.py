@@ -55,12 +55,16 @@ class NetworkName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
-    """A blob by its CID, as an IPFS network has it; `here`: this node's own daemon has it, as far as it can be told."""
+    """A blob by its CID, as an IPFS network has it; `here`: this node's own daemon has it, as far as it can be told.
+
+    `awaited`: whether clients get it as it comes, so that it is the network's fault when it comes too slowly.
+    """
 
     cid: Cid
     size: int
     here: bool
     network: NetworkName = NetworkName.KUBO
+    awaited: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,10 @@ def next_plan(known: Sequence[Offer], tried: Sequence[Attempt], begun: bool = Fa
     if UPSTREAM not in asked:
         believed = [offer for offer in paced if offer.believed]
         return Plan(UPSTREAM, streamed=True, last=all(offer.file and offer not in believed for offer in left))
-    if left:
-        return Plan(left[0], streamed=not tried[at].amiss)
-    return Plan(UPSTREAM, streamed=True, last=True) if UPSTREAM in paced and asked.count(UPSTREAM) == 1 else None
+    if UPSTREAM in paced and asked.count(UPSTREAM) == 1:  # it works, so nothing unverified is shown in its place
+        believed = [offer for offer in left if offer.believed]
+        return Plan(believed[0], streamed=True) if believed else Plan(UPSTREAM, streamed=True, last=not left)
+    return Plan(left[0], streamed=not tried[at].amiss) if left else None
 
 
 def done_in_time(got_bytes: int, elapsed_s: float, left_bytes: int, left_s: float) -> bool:

@@ -10,6 +10,7 @@ from yarl import URL
 
 from cluster.config import Timings
 from facade.gateways import FOUND_S, Gateways, open_gateways
+from facade.sources import NetworkFile, NetworkName
 from node.cid import Cid
 from node.digest import Digest
 from node.errors import LayermeshError, NotFoundError, UnreachableError
@@ -35,7 +36,8 @@ async def opened(
 
 async def fetched(gateways: Gateways, data: bytes = DATA) -> bytes:
     sink = MemorySink()
-    await gateways.fetch(dag_of(data).root, len(data), Digest.of(data), sink)
+    file = NetworkFile(dag_of(data).root, len(data), here=False, network=NetworkName.GATEWAYS)
+    await gateways.fetch(file, Digest.of(data), sink)
     return bytes(sink.data)
 
 

@@ -82,6 +82,10 @@ class Blob:
     received: int = 0
     is_storing: bool = False
 
+    @property
+    def prefix(self) -> int:
+        return self.received
+
 
 async def hang() -> None:
     await asyncio.get_running_loop().create_future()

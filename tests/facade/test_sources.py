@@ -69,6 +69,19 @@ def test_upstream_is_the_last_unless_a_slow_stranger_is_left() -> None:
     assert next_plan(known, [Attempt(slow.plan)]) == Plan(UPSTREAM, streamed=True, last=True)
 
 
+def test_while_upstream_works_that_was_left_for_its_pace_no_stranger_is_shown_unverified() -> None:
+    known = (*offers([_holder("s")], 10), _file())
+    slow = Attempt(Plan(known[0], streamed=False), impatient=True)
+    network = Attempt(Plan(known[1], streamed=True), impatient=True, pace=3e5)
+    upstream = Attempt(Plan(UPSTREAM, streamed=True), impatient=True, pace=1e5)
+    tried = [slow, network, upstream]
+    assert next_plan(known, tried, begun=True) == Plan(known[1], streamed=True)
+    tried.append(Attempt(Plan(known[1], streamed=True)))
+    assert next_plan(known, tried, begun=True) == Plan(UPSTREAM, streamed=True, last=False)
+    tried.append(Attempt(Plan(UPSTREAM, streamed=True)))
+    assert next_plan(known, tried, begun=True) == Plan(known[0], streamed=True), "upstream failed for good"
+
+
 def test_a_stranger_that_failed_is_not_asked_again() -> None:
     plans = _all_plans(offers([_holder("s")], 10))
     assert [plan.offer is UPSTREAM for plan in plans] == [False, True]

@@ -19,7 +19,8 @@ from tests.fakes.faults import Fault
 from tests.fakes.gateway import FakeGateway, fake_gateway
 from tests.fakes.images import Blob, FakeImage, make_image
 from tests.fakes.kubo import FakeKubo, fake_kubo
-from tests.fakes.peer import dag_of
+from tests.fakes.peer import FakePeer, dag_of, fake_peer
+from tests.fakes.peer import Faults as PeerFaults
 from tests.fakes.registry import FakeRegistry
 
 MIB = 1024 * 1024
@@ -188,3 +189,47 @@ async def test_gateways_that_slow_down_are_left_and_set_aside_until_upstream_fai
         await node.store.drop(image.layers[1].digest)
         registry.fault("blobs", "*", Fault(status=503))
         assert (await timed(node, image.layers[1])).answer.source == "ipfs"
+
+
+async def test_a_kubo_is_not_blamed_where_a_strangers_mapping_could_not_be_verified_in_time(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo
+) -> None:
+    blob = registry.push("team/app", make_image("large", (48 * MIB,)), "v1").layers[0]
+    async with (
+        fake_peer(FakePeer()) as peer,
+        machine(tmp_path, registry, kubo=kubo, joins=(str(peer.url),), waits=QUICK_WAITS) as node,
+    ):
+        peer.hold(blob.data)
+        kubo.keep(blob.data)
+        kubo.faults.slow_behind = (MIB, 4_000_000.0)
+        await until(lambda: node.cluster.holders(blob.digest) and node.kubo is not None and node.kubo.kubo.usable)
+        await peer.leave()
+        await until(lambda: not node.cluster.holders(blob.digest))
+        assert (await node.manifest("v1")).status == 200
+        answer = await node.blob(blob.digest)
+        assert (answer.data == blob.data, answer.source) == (True, "upstream")
+        assert ipfs_warnings(node.kubo) == []
+
+
+async def test_no_byte_of_a_stranger_is_shown_while_upstream_is_only_slow(
+    tmp_path: Path, registry: FakeRegistry, kubo: FakeKubo
+) -> None:
+    image = registry.push("team/app", make_image("slow", (8 * MIB,)), "v1")
+    blob = image.layers[0]
+    async with (
+        fake_peer(FakePeer(faults=PeerFaults(trickle_s=0.02))) as peer,
+        machine(tmp_path, registry, kubo=kubo, joins=(str(peer.url),), waits=ENOUGH) as node,
+    ):
+        await until(lambda: node.kubo is not None and node.kubo.kubo.usable)
+        await had(node, image)
+        peer.hold(bytes(len(blob.data)), digest=blob.digest)
+        await until(lambda: node.cluster.holders(blob.digest))
+        kubo.keep(blob.data)
+        kubo.faults.slow_behind = (MIB, 800_000.0)
+        registry.requests.clear()
+        registry.fault("blobs", "*", Fault(drip=(10_000, 0.05)))
+        pulling = asyncio.create_task(node.blob(blob.digest))
+        await until(lambda: bool(registry.asked("blobs", "GET")))
+        peer.faults.trickle_s = None
+        answer = await pulling
+        assert (answer.data == blob.data, answer.cut) == (True, False)
