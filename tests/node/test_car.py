@@ -13,7 +13,7 @@ from tests.node.archives import read_archive
 BLOCK = b"hello world"
 RAW = Cid.of(BLOCK)
 NODE = Cid.of(BLOCK, Codec.DAG_PB)
-V2_PRAGMA = bytes.fromhex("a16776657273696f6e02")
+V2_PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
 
 
 def body(header: bytes) -> bytes:
@@ -76,7 +76,7 @@ def test_a_block_that_does_not_hash_to_its_name_is_refused(name: BlockName) -> N
         (HEADER[:-1], "header"),
         (HEADER[:30], "cut short"),
         (b"<!doctype html><html></html>" * 9, "does not begin as one"),
-        (V2_PRAGMA, "CARv2"),
+        (V2_PRAGMA[1:], "CARv2"),
         (HEADER.replace(b"\x67version\x01", b"\x67version\x03"), "header"),
         (HEADER.replace(b"roots\x81", b"roots\x82"), "root"),
         (HEADER.replace(b"roots\x81", b"roots\x99\xff\xff"), "root"),
